@@ -21,9 +21,11 @@ import { configurationOf } from '../system/configuration.ts';
 import {
   ensureFolder,
   groupId,
+  linkTarget,
   removeLeftovers,
   replaceFile,
   replaceIfChanged,
+  syncFolder,
   textIfPresent,
 } from '../system/files.ts';
 import type { Paths } from '../system/paths.ts';
@@ -73,7 +75,7 @@ export async function replaceSeeds(next: Succession): Promise<0 | 1> {
   writeSealedKey(next);
   // The same: it is the same key as before, encrypted again.
   grantBoth(next, dropIns);
-  // The same. The broker may use more than it needs.
+  // The same. The broker may use more than it needs, and may start at boot though nothing has to be locked.
   markUnbound(next);
   // The same. The next boot seals the old seeds again (auxcred-bind.service).
 
@@ -147,9 +149,10 @@ const write = (file: string, text: string): void => {
 };
 
 /** A broker that starts before the end needs access to whatever either of the two needs. */
-function grantBoth({ root, paths }: Succession, dropIns: DropIns | undefined): void {
+function grantBoth({ root, paths, payload }: Succession, dropIns: DropIns | undefined): void {
   if (!dropIns) return;
   write(paths.brokerDropIn, dropIns.both);
+  if (isLocked(payload)) startAtBoot(paths);
   if (dropIns.both !== dropIns.old && systemIsRunning(root)) systemctl('daemon-reload');
 }
 
@@ -185,15 +188,20 @@ function pinNew({ paths, pins }: Succession): void {
 function grantNew({ paths, payload }: Succession, dropIns: DropIns | undefined): void {
   if (!dropIns) return;
   write(paths.brokerDropIn, dropIns.next);
-  startAtBoot(paths, payload.sealing.lock !== undefined);
+  if (!isLocked(payload)) rmSync(paths.brokerAtBoot, { force: true });
 }
 
 /** A broker that locks the seeds starts at each boot, whether or not a unit asks for it. */
-function startAtBoot({ brokerAtBoot }: Paths, isWanted: boolean): void {
+const isLocked = ({ sealing }: Payload): boolean => sealing.lock !== undefined;
+
+function startAtBoot({ brokerAtBoot }: Paths): void {
+  const unit = '/usr/lib/systemd/system/auxcred.service';
+  if (linkTarget(brokerAtBoot) === unit) return;
+  const folder = dirname(brokerAtBoot);
+  ensureFolder(folder, { mode: 0o755 });
   rmSync(brokerAtBoot, { force: true });
-  if (!isWanted) return;
-  ensureFolder(dirname(brokerAtBoot), { mode: 0o755 });
-  symlinkSync('/usr/lib/systemd/system/auxcred.service', brokerAtBoot);
+  symlinkSync(unit, brokerAtBoot);
+  syncFolder(folder);
 }
 
 function removeUnboundMark({ paths, payload }: Succession): void {
