@@ -64,7 +64,9 @@ export async function showPlan(
       {
         at: at ?? new Date(),
         counter: payload.counter,
-        undelivered: await whileSaying('reading what units have', () => undelivered(root, paths, payload, false)),
+        undelivered: await whileSaying('reading what units have', () =>
+          undelivered(root, paths, payload, 'credentials and files'),
+        ),
         acceptEarlier: at !== undefined || options.flag('accept-clock'),
         acceptOlder: options.flag('accept-older'),
       },

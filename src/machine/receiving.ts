@@ -180,8 +180,11 @@ async function apply(
   manifest: Manifest,
   acceptOlder: boolean,
 ): Promise<Result & { told: Told }> {
-  const flags = { early: false, acceptClock: false, acceptOlder };
-  const provisioned = await provisionWith(root, seeds, manifest, flags);
+  const provisioned = await provisionWith(root, seeds, manifest, {
+    occasion: 'command',
+    acceptClock: false,
+    acceptOlder,
+  });
   const told = applyToUnits(root, manifest, provisioned, true);
   const units = told.taken.map(({ unit, action }) => ({ unit, action }));
   if (sayHeld(provisioned) === 0) return { told, units, failure: undefined };
