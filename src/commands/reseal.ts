@@ -16,7 +16,7 @@ import { openersOf } from '../machine/openers.ts';
 import { sealMachine, wantedPolicy, withPolicy } from '../machine/sealing.ts';
 import { sayLocking } from '../machine/sealing-report.ts';
 import { oneAtATime } from '../machine/store-lock.ts';
-import { activeSnapshot } from '../provision/preparing.ts';
+import { activeSnapshot } from '../provision/active-snapshot.ts';
 import { undelivered } from '../provision/undelivered.ts';
 import { devicePatience, missingSeeds, type OpenedSeeds, openPinnedSeeds } from '../seeds/open.ts';
 import { type Payload, parsePayload, type Sealing } from '../seeds/payload.ts';

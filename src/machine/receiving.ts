@@ -2,7 +2,7 @@
 import { existsSync } from 'node:fs';
 import { Failure } from '../failure.ts';
 import type { Manifest } from '../manifest/manifest.ts';
-import { activeSnapshot } from '../provision/preparing.ts';
+import { activeSnapshot } from '../provision/active-snapshot.ts';
 import { nobody, runningSteps, stepsFor, type Told, type UnitStep } from '../provision/running-units.ts';
 import { unitsFailure } from '../provision/unit-jobs.ts';
 import { begun, finished, type Judged, judge, writeFiles } from '../push/arrival.ts';

@@ -4,7 +4,7 @@ import { parseHeader } from '../age/header.ts';
 import { ingredients } from '../derive/recipe.ts';
 import { dropInFor, lackingAccess } from '../drop-ins/broker-access.ts';
 import { Failure } from '../failure.ts';
-import { activeSnapshot } from '../provision/preparing.ts';
+import { activeSnapshot } from '../provision/active-snapshot.ts';
 import { closedAlternatives, type OpenedSeeds, type Openers, openSeeds } from '../seeds/open.ts';
 import { type KeySource, type Payload, type Sealing, usesTpm } from '../seeds/payload.ts';
 import { pinsOf, refuseUnpinned, samePins, usablePins } from '../seeds/pins.ts';

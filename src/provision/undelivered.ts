@@ -4,9 +4,9 @@ import { hostScope } from '../seeds/scope.ts';
 import { activeSources, releaseKey } from '../snapshot/snapshot.ts';
 import type { Paths } from '../system/paths.ts';
 import { systemIsRunning } from '../system/systemctl.ts';
+import { activeSnapshot } from './active-snapshot.ts';
 import { staleCredentials } from './credential-store.ts';
 import { staleFiles } from './file-folder.ts';
-import { activeSnapshot } from './preparing.ts';
 
 /** What units read without the broker: encrypted credentials, and files. */
 export type DirectDelivery = 'credentials' | 'credentials and files';
