@@ -70,8 +70,8 @@ export async function replaceSeeds(next: Succession): Promise<0 | 1> {
   // The old seeds open, and nothing has changed.
   pinBoth(next);
   // The old seeds open. The next provision pins them alone (settlePins). If there were none, seal does not take these
-  // pins for those of lost seeds (establishedPins). A counter that only one of the two has is pinned no longer, so a
-  // restored store goes unnoticed: the check `counter` of doctor asks for a reseal.
+  // pins for those of lost seeds (establishedPins). Until pinNew, no counter is pinned that only one of the two has:
+  // after a power cut a restored store goes unnoticed, and the check `counter` of doctor asks for a reseal.
   writeSealedKey(next);
   // The same: it is the same key as before, encrypted again.
   grantBoth(next, dropIns);
@@ -88,12 +88,11 @@ export async function replaceSeeds(next: Succession): Promise<0 | 1> {
   pinNew(next);
   // The broker may use more than it needs. The next provision raises the counter.
   grantNew(next, dropIns);
-  // The next boot seals the new seeds again (auxcred-bind.service).
+  // If there was a mark, the next boot seals the new seeds again (auxcred-bind.service).
   removeUnboundMark(next);
   // doctor explains a changed PCR by what the boot before measured, or not at all.
   keepMeasurements(next);
-  // The next provision raises the counter. Not before everything else that the new seeds need: afterwards the store of
-  // before is refused.
+  // The next provision raises the counter. It comes after all that is on disk: the store of before is refused then.
   const raise = next.active ? await raised(next.counter) : 0;
   // From here on, a boot does the rest. After a kill, systemd has a drop-in that gives more than is needed, and the
   // broker answers from the old seeds until it ends or the next provision changes something.
