@@ -4,15 +4,31 @@ import { fileKeyLength } from './file-key.ts';
 import { type Header, malformed, parseHeader, type Stanza, verifyMac } from './header.ts';
 import { decryptPayload } from './stream.ts';
 
-/** Something that may get the file key out of a header's stanzas. */
-export interface Unwrapper {
+/** Something that may get the file key out of a header's stanzas, and may find out more while it does. */
+export interface Unwrapper<Found = never> {
   /** Its name in messages: `ssh host key`, `tpm2`. */
   readonly name: string;
   /**
-   * @returns the file key (16 bytes), or undefined if no stanza is meant for it
+   * @returns undefined if no stanza is meant for it
    * @throws Failure if one is meant for it and does not open
    */
-  unwrap(stanzas: readonly Stanza[]): Promise<Uint8Array | undefined>;
+  unwrap(stanzas: readonly Stanza[]): Promise<Unwrapped<Found> | undefined>;
+}
+
+/** What an {@link Unwrapper} got out of a stanza. */
+export interface Unwrapped<Found = never> {
+  /** 16 bytes. */
+  readonly fileKey: Uint8Array;
+  readonly found?: Found;
+}
+
+/** An opened age file. */
+export interface OpenedFile<Found = never> {
+  readonly plaintext: Uint8Array;
+  /** The name of the unwrapper that opened it. */
+  readonly openedBy: string;
+  /** What that unwrapper found beside the file key. */
+  readonly found: Found | undefined;
 }
 
 interface Attempt {
@@ -28,24 +44,31 @@ interface Attempt {
  * @throws Failure `malformed` for a damaged file; the unwrapper's own failure if only one had a stanza;
  * `no-recipient`, which names each failure, if several had one or none had
  */
-export async function openAgeFile(
+export async function openAgeFile<Found = never>(
   file: Uint8Array,
-  unwrappers: readonly Unwrapper[],
-): Promise<{ plaintext: Uint8Array; openedBy: string }> {
+  unwrappers: readonly Unwrapper<Found>[],
+): Promise<OpenedFile<Found>> {
   const header = parseHeader(file);
   if (header.stanzas.length > 1 && header.stanzas.some(({ args }) => args[0] === 'scrypt'))
     throw malformed('a passphrase stanza that is not alone');
   const attempts: Attempt[] = [];
   for (const unwrapper of unwrappers) {
     const result = await attempt(unwrapper, header.stanzas);
-    if (result instanceof Uint8Array)
-      return { plaintext: decryptedPayload(file, header, result), openedBy: unwrapper.name };
-    if (result) attempts.push({ name: unwrapper.name, failure: result });
+    if (result instanceof Failure) attempts.push({ name: unwrapper.name, failure: result });
+    else if (result)
+      return {
+        plaintext: decryptedPayload(file, header, result.fileKey),
+        openedBy: unwrapper.name,
+        found: result.found,
+      };
   }
   throw notOpened(header, attempts);
 }
 
-async function attempt(unwrapper: Unwrapper, stanzas: readonly Stanza[]): Promise<Uint8Array | Failure | undefined> {
+async function attempt<Found>(
+  unwrapper: Unwrapper<Found>,
+  stanzas: readonly Stanza[],
+): Promise<Unwrapped<Found> | Failure | undefined> {
   try {
     return await unwrapper.unwrap(stanzas);
   } catch (error) {

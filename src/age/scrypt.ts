@@ -63,7 +63,8 @@ export function scryptUnwrapper(passphrase: string): Unwrapper {
       if (Number(logN) > highestLogN) throw malformed('a scrypt stanza with a work factor that is too high');
       const key = await wrapKey(passphrase, saltBytes, Number(logN));
       try {
-        return openFileKey(mine.body, key);
+        const fileKey = openFileKey(mine.body, key);
+        return fileKey && { fileKey };
       } finally {
         key.fill(0);
       }

@@ -127,7 +127,8 @@ export function sshUnwrapper(file: Uint8Array): Unwrapper {
       if (mine.length === 0) return undefined;
       const pair = parseOpensshKey(file);
       try {
-        return unwrapWith(pair, mine);
+        const fileKey = unwrapWith(pair, mine);
+        return fileKey && { fileKey };
       } finally {
         pair.seed.fill(0);
       }

@@ -26,7 +26,7 @@ export function x25519Unwrapper(identityFile: Uint8Array | string): Unwrapper {
       try {
         for (const stanza of mine) {
           const fileKey = unwrapWith(secret, stanza);
-          if (fileKey) return fileKey;
+          if (fileKey) return { fileKey };
         }
         return undefined;
       } finally {

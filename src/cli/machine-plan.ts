@@ -6,11 +6,11 @@ import { openersOf } from '../machine/openers.ts';
 import { sayPostponed, sayUnsealed } from '../machine/provisioning.ts';
 import { cutShort } from '../machine/restarts.ts';
 import { readManifest } from '../manifest/manifest.ts';
+import { activeSnapshot } from '../provision/active-snapshot.ts';
 import { withMachineProblems } from '../provision/machine-problems.ts';
 import { pendingSteps } from '../provision/pending.ts';
 import type { ReleaseChange } from '../provision/plan.ts';
-import { activeSnapshot } from '../provision/preparing.ts';
-import { planned } from '../provision/provision.ts';
+import { dryRun } from '../provision/provision.ts';
 import { mergedSteps, runningSteps, stepsFor, type UnitStep } from '../provision/running-units.ts';
 import { undelivered } from '../provision/undelivered.ts';
 import { openPinnedSeeds } from '../seeds/open.ts';
@@ -57,14 +57,16 @@ export async function showPlan(
   try {
     if (!options.flag('accept-older')) refuseRewound(counter, activeSnapshot(paths, payload.scopes)?.tpmCounter);
     const running = systemIsRunning(root);
-    const { changes, hooked } = planned(
+    const { changes, hooked } = dryRun(
       paths,
       declarations,
       payload.scopes,
       {
         at: at ?? new Date(),
         counter: payload.counter,
-        undelivered: await whileSaying('reading what units have', () => undelivered(root, paths, payload, false)),
+        undelivered: await whileSaying('reading what units have', () =>
+          undelivered(root, paths, payload, 'credentials and files'),
+        ),
         acceptEarlier: at !== undefined || options.flag('accept-clock'),
         acceptOlder: options.flag('accept-older'),
       },

@@ -2,7 +2,7 @@ import { ingredients, kindOf, periodOf } from '../derive/recipe.ts';
 import { changesOf } from '../drop-ins/rendered-folder.ts';
 import { renderUnits } from '../drop-ins/rendering.ts';
 import { FixedFolder } from '../fixed/folder.ts';
-import { plannedAfresh } from '../provision/provision.ts';
+import { planForNewMachine } from '../provision/provision.ts';
 import { wipeScopes } from '../seeds/scope.ts';
 import type { Release } from '../snapshot/snapshot.ts';
 import { counted, printJson, printTable, say } from '../terminal/say.ts';
@@ -25,7 +25,7 @@ export async function showHostPlan(options: Options): Promise<number> {
     const scopes = scopesOf(vault, host, fleetSeed);
     try {
       const folder = new FixedFolder(vaultFiles(vault.folder).fixed);
-      const { releases } = plannedAfresh(declarations, scopes, folder, {
+      const { releases } = planForNewMachine(declarations, scopes, folder, {
         at: at === undefined ? new Date() : periodNamed(at).start,
         acceptEarlier: true,
       });

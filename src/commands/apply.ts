@@ -36,7 +36,7 @@ export async function apply(argv: readonly string[]): Promise<number> {
     const sealed = existsSync(pathsUnder(root).seeds);
     const provisioned = sealed
       ? await provisionManifest(root, options.value('tpm2-device'), manifest, {
-          early: false,
+          occasion: 'command',
           acceptClock: options.flag('accept-clock'),
           acceptOlder: options.flag('accept-older'),
         })

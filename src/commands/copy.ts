@@ -11,7 +11,7 @@ import { FixedFolder } from '../fixed/folder.ts';
 import { filesIn } from '../manifest/folder.ts';
 import { manifestOf } from '../manifest/manifest.ts';
 import type { CopyPair } from '../other-vaults/protocol.ts';
-import { brokerGroup, plannedAfresh } from '../provision/provision.ts';
+import { brokerGroup, planForNewMachine } from '../provision/provision.ts';
 import { type Supplies, type Supply, suppliesOf } from '../push/difference.ts';
 import { encodePushed } from '../push/pushed.ts';
 import { type Enrollment, sealForHost, sealingFor } from '../seeds/enrollment.ts';
@@ -104,7 +104,7 @@ function judge(vault: Vault, host: VaultHost, scopes: readonly Scope[]): void {
   const { declarations } = sound(manifestOf(filesIn(host.manifest)), `auxcred check --host=${host.name}`);
   try {
     const folder = new FixedFolder(vaultFiles(vault.folder).fixed);
-    plannedAfresh(declarations, scopes, folder, { at: new Date(), acceptEarlier: false });
+    planForNewMachine(declarations, scopes, folder, { at: new Date(), acceptEarlier: false });
   } catch (error) {
     if (!(error instanceof Failure)) throw error;
     warn(`with these files alone, ${host.name} can't deliver its secrets: ${error.message}`, error.hint);

@@ -3,7 +3,7 @@ import { dirname } from 'node:path';
 import { showPlan } from '../cli/machine-plan.ts';
 import { Options } from '../cli/options.ts';
 import { exitStatus, Failure } from '../failure.ts';
-import { provisionManifest, sayHeld, usableManifest } from '../machine/provisioning.ts';
+import { type Occasion, provisionManifest, sayHeld, usableManifest } from '../machine/provisioning.ts';
 import { tellUnits, unitsStatus } from '../machine/restarts.ts';
 import { oneAtATime } from '../machine/store-lock.ts';
 import { withhold } from '../machine/withholding.ts';
@@ -26,10 +26,12 @@ export async function provisionCommand(argv: readonly string[]): Promise<number>
     throw new Failure('usage', '--by-configuration and --early exclude each other', {
       hint: '--by-configuration decides itself whether the system is booting',
     });
-  const early = options.flag('early') || (byConfiguration && !isInitialized(root));
-  return byConfiguration
-    ? await inSwitch(pathsUnder(root), async (isRetry) => await activate(options, root, { early, switching: !isRetry }))
-    : await activate(options, root, { early, switching: false });
+  if (!byConfiguration) return await activate(options, root, options.flag('early') ? 'boot' : 'command');
+  const isBooting = !isInitialized(root);
+  return await inSwitch(
+    pathsUnder(root),
+    async (isRetry) => await activate(options, root, isBooting ? 'boot' : isRetry ? 'command' : 'switch'),
+  );
 }
 
 /**
@@ -69,14 +71,10 @@ function notePostponed({ postponed }: Paths, isWaiting: boolean): void {
 /** Whether this machine never had a seed: a configuration may enable auxcred before anybody can seal one. */
 const isUnsealed = (paths: Paths): boolean => !existsSync(paths.seeds) && !hadSeeds(paths);
 
-async function activate(
-  options: Options,
-  root: string,
-  { early, switching }: { readonly early: boolean; readonly switching: boolean },
-): Promise<number> {
+async function activate(options: Options, root: string, occasion: Occasion): Promise<number> {
   let told = nobody;
   // A broker that starts for a hook of a running auxcred must not wait for that auxcred.
-  const status = await oneAtATime(root, early ? 'leave' : 'wait', async () => {
+  const status = await oneAtATime(root, occasion === 'boot' ? 'leave' : 'wait', async () => {
     const manifest = usableManifest(root);
     if (options.flag('due') && !manifest.declarations.some(({ content }) => rotates(content))) {
       say('no secret rotates');
@@ -87,8 +85,7 @@ async function activate(
       return 0;
     }
     const provisioned = await provisionManifest(root, options.value('tpm2-device'), manifest, {
-      early,
-      switching,
+      occasion,
       acceptClock: options.flag('accept-clock'),
       acceptOlder: options.flag('accept-older'),
     }).catch((error: unknown) => {
@@ -104,9 +101,9 @@ async function activate(
         : 'nothing to do: the manifest is already active',
     );
     // Units now get everything that changed since a switch that failed.
-    if (!early && !switching) rmSync(pathsUnder(root).unprovisioned, { force: true });
+    if (occasion === 'command') rmSync(pathsUnder(root).unprovisioned, { force: true });
     notePostponed(pathsUnder(root), provisioned.postponed.length > 0);
-    if (!early && systemIsRunning(root)) told = tellUnits(root, provisioned, !options.flag('no-restart'));
+    if (occasion !== 'boot' && systemIsRunning(root)) told = tellUnits(root, provisioned, !options.flag('no-restart'));
     return sayHeld(provisioned);
   });
   // A switch waits for this unit before it goes on with others.

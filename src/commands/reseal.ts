@@ -11,12 +11,12 @@ import { dependsOnKernel } from '../health/next-boot.ts';
 import { ReadableFiles } from '../health/readable-files.ts';
 import { sealedSeeds } from '../health/sealed-seeds.ts';
 import { clearUnprepared, recordUnprepared } from '../health/unprepared.ts';
+import { deliverDirectly } from '../machine/delivering.ts';
 import { openersOf } from '../machine/openers.ts';
-import { deliverDirectly } from '../machine/provisioning.ts';
 import { sealMachine, wantedPolicy, withPolicy } from '../machine/sealing.ts';
 import { sayLocking } from '../machine/sealing-report.ts';
 import { oneAtATime } from '../machine/store-lock.ts';
-import { activeSnapshot } from '../provision/preparing.ts';
+import { activeSnapshot } from '../provision/active-snapshot.ts';
 import { undelivered } from '../provision/undelivered.ts';
 import { devicePatience, missingSeeds, type OpenedSeeds, openPinnedSeeds } from '../seeds/open.ts';
 import { type Payload, parsePayload, type Sealing } from '../seeds/payload.ts';
@@ -109,8 +109,8 @@ async function sealedAgain(root: string, paths: Paths, options: Options, mode: B
             `${sealing.pcrs.length === 1 ? 'value' : 'values'}`,
         );
       const resealed = { ...payload, sealing };
-      const missing = await undelivered(root, paths, resealed, true);
-      const { made, failures } = await deliverDirectly(root, resealed, { missing, leavesFiles: true });
+      const missing = await undelivered(root, paths, resealed, 'credentials');
+      const { made, failures } = await deliverDirectly(root, resealed, missing, 'credentials');
       if (made.length > 0) say(`re-encrypted ${counted(made.length, 'credential')} in ${paths.credstore}`);
       for (const failure of failures) warn(failure, 'auxcred provision tries again');
       say(recoveryText(paths, sealing));

@@ -15,7 +15,7 @@ import { type SealWishes, sealMachine } from '../machine/sealing.ts';
 import { sayLocking } from '../machine/sealing-report.ts';
 import { oneAtATime } from '../machine/store-lock.ts';
 import { manifestFiles } from '../manifest/folder.ts';
-import { activeSnapshot } from '../provision/preparing.ts';
+import { activeSnapshot } from '../provision/active-snapshot.ts';
 import { restoreHint } from '../seeds/lost-seeds.ts';
 import type { Sealing } from '../seeds/payload.ts';
 import { type Pins, pinsOf, usablePins } from '../seeds/pins.ts';

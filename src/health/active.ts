@@ -12,7 +12,7 @@ import { refusalsOn } from '../provision/machine-problems.ts';
 import { type MissingHook, missingHooks } from '../provision/missing-hooks.ts';
 import { pendingSteps } from '../provision/pending.ts';
 import { activeRecipe, type ReleaseChange } from '../provision/plan.ts';
-import { type Planned, planned } from '../provision/provision.ts';
+import { type DryRun, dryRun } from '../provision/provision.ts';
 import type { OpenedSeeds } from '../seeds/open.ts';
 import { hostScope, type Scope, scopeName, scopeSeedsOf } from '../seeds/scope.ts';
 import { refuseOldSeeds, refuseRewound } from '../seeds/tpm-counter.ts';
@@ -128,7 +128,7 @@ export function activeWith(
   const seedOf = scopeSeedsOf(scopes);
   // Replaced seeds are reported by `older`; this is about the rest.
   const plan = attempt(() =>
-    planned(paths, manifest.declarations, scopes, {
+    dryRun(paths, manifest.declarations, scopes, {
       at: now,
       undelivered,
       counter: Math.max(counter, known?.counter ?? 0),
@@ -171,7 +171,7 @@ export function activeWith(
 }
 
 /** Secrets that differ from the active ones, and what changed. */
-const staleIn = ({ replaced, changes }: Planned, active: Snapshot | undefined): ActiveSecrets['stale'] =>
+const staleIn = ({ replaced, changes }: DryRun, active: Snapshot | undefined): ActiveSecrets['stale'] =>
   replaced
     .filter(({ declaration }) => activeRecipe(active?.history, declaration.name) !== undefined)
     .map(({ declaration: { name, hook, credential, units } }) => ({

@@ -273,7 +273,7 @@ async function attemptToOpen(
       })),
       active: activeWith(paths, manifest, store, {
         now,
-        undelivered: await undelivered(root, paths, payload, false),
+        undelivered: await undelivered(root, paths, payload, 'credentials and files'),
       }),
     };
   } finally {

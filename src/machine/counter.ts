@@ -10,7 +10,7 @@ import { openTpm, type Tpm } from '../tpm2/tpm.ts';
 import { indexText } from '../tpm2/wire.ts';
 
 /** The counter of the TPM that the seeds are sealed to. */
-interface FoundCounter extends Pick<TpmCounter, 'index' | 'increment'> {
+export interface FoundCounter extends Pick<TpmCounter, 'index' | 'increment'> {
   readonly value: number;
   /** Whether it was created just now. */
   readonly isNew: boolean;

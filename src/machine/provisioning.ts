@@ -1,35 +1,28 @@
-/** Opens the seeds, activates a manifest and writes what units read without the broker. */
-import { existsSync } from 'node:fs';
-import { releaseRecord } from '../broker/journal-record.ts';
 import { exitStatus, Failure } from '../failure.ts';
-import { anyUnit } from '../manifest/declaration.ts';
 import { digestsIn } from '../manifest/declared.ts';
 import type { Manifest } from '../manifest/manifest.ts';
 import { problemText } from '../manifest/problem-text.ts';
-import { fillCredentialStore, refuseForeignCredentials } from '../provision/credential-store.ts';
-import { writeFiles } from '../provision/file-folder.ts';
+import { activeSnapshot } from '../provision/active-snapshot.ts';
+import { refuseForeignCredentials } from '../provision/credential-store.ts';
 import { runHook } from '../provision/hook.ts';
 import { manifestOn } from '../provision/machine-problems.ts';
 import { notePending, pendingSteps } from '../provision/pending.ts';
 import type { ReleaseChange } from '../provision/plan.ts';
-import { activeSnapshot } from '../provision/preparing.ts';
 import { type Provisioned, provision } from '../provision/provision.ts';
 import { mergedSteps, stepsFor, type UnitStep } from '../provision/running-units.ts';
-import { undelivered } from '../provision/undelivered.ts';
+import { type DirectDelivery, undelivered } from '../provision/undelivered.ts';
 import { hadSeeds, restoreHint } from '../seeds/lost-seeds.ts';
 import { devicePatience, type OpenedSeeds, openPinnedSeeds } from '../seeds/open.ts';
-import type { Payload } from '../seeds/payload.ts';
 import { settlePins } from '../seeds/pins.ts';
 import { hostScope, wipeScopes } from '../seeds/scope.ts';
 import { refuseRewound } from '../seeds/tpm-counter.ts';
-import { activeSources, type Release, releaseKey } from '../snapshot/snapshot.ts';
 import { configurationOf } from '../system/configuration.ts';
-import { journal } from '../system/journal.ts';
 import { type Paths, pathsUnder } from '../system/paths.ts';
-import { stopRunning, systemdVersion, systemIsRunning } from '../system/systemctl.ts';
+import { stopRunning, systemIsRunning } from '../system/systemctl.ts';
 import { print, say, warn } from '../terminal/say.ts';
 import { restoreBrokerAccess } from './broker-access.ts';
 import { caughtUp, raised } from './counter.ts';
+import { deliverDirectly, deliveredOf, deliversDirectly, warnUnimportable } from './delivering.ts';
 import { openersOf } from './openers.ts';
 
 /** Says that a secret waits for its hook. */
@@ -66,12 +59,19 @@ export interface Activated extends Provisioned {
   readonly pending: readonly UnitStep[];
 }
 
+/**
+ * When provisioning happens, which decides what it does for units:
+ *
+ * - `boot`: before they start. Hooks can't run yet, and nobody has to be told. Files have a unit of their own, later.
+ * - `switch`: while a configuration is switched, which itself restarts the units whose secrets it has changed, and
+ *   writes the files, whose owners it may still make.
+ * - `command`: at any other time. All of it is done here.
+ */
+export type Occasion = 'boot' | 'switch' | 'command';
+
 /** How to provision. */
-export interface ProvisionFlags {
-  /** Whether this is before units start, at boot: hooks can't run, and no unit has to be told. */
-  readonly early: boolean;
-  /** Whether the switch of a configuration restarts the units whose secrets it has changed. */
-  readonly switching?: boolean;
+export interface ProvisionWishes {
+  readonly occasion: Occasion;
   readonly acceptClock: boolean;
   readonly acceptOlder: boolean;
 }
@@ -81,14 +81,14 @@ export async function provisionManifest(
   root: string,
   device: string | undefined,
   manifest: Manifest,
-  flags: ProvisionFlags,
+  wishes: ProvisionWishes,
 ): Promise<Activated> {
   const paths = pathsUnder(root);
   const store = await openPinnedSeeds(paths, { ...openersOf(paths, device), patience: devicePatience });
   try {
-    if (!flags.early) restoreBrokerAccess(root, store);
-    const activated = await provisionWith(root, store, manifest, flags);
-    if (flags.early && store.payload.sealing.lock !== undefined) await settlePush(paths, activated);
+    if (wishes.occasion !== 'boot') restoreBrokerAccess(root, store);
+    const activated = await provisionWith(root, store, manifest, wishes);
+    if (wishes.occasion === 'boot' && store.payload.sealing.lock !== undefined) await settlePush(paths, activated);
     return activated;
   } finally {
     wipeScopes(store.payload.scopes);
@@ -112,27 +112,22 @@ async function settlePush(paths: Paths, { failures, held, postponed }: Activated
 /** The same with seeds that are already open, which the caller wipes. @throws Failure */
 export async function provisionWith(
   root: string,
-  { payload, counter }: Pick<OpenedSeeds, 'payload' | 'counter'>,
+  opened: Pick<OpenedSeeds, 'payload' | 'counter'>,
   manifest: Manifest,
-  { early, acceptClock, acceptOlder, switching = false }: ProvisionFlags,
+  { occasion, acceptClock, acceptOlder }: ProvisionWishes,
 ): Promise<Activated> {
   const paths = pathsUnder(root);
+  const { payload, counter } = opened;
   const host = hostScope(payload.scopes);
   refuseForeignCredentials(paths, manifest.declarations, host);
-  const running = systemIsRunning(root);
-  const pending = early || !running ? [] : pendingSteps(paths, host);
-  // The units that write files run after this one, at boot and in a switch, which may also make the files' owners.
-  const leavesFiles = early || switching;
-  const missing: ReadonlySet<string> = deliversDirectly(paths, manifest)
-    ? await undelivered(root, paths, payload, leavesFiles)
-    : new Set();
+  const isUp = occasion !== 'boot' && systemIsRunning(root);
+  const pending = isUp ? pendingSteps(paths, host) : [];
   const note = (changes: readonly ReleaseChange[]): void => {
-    notePending(paths, host, mergedSteps(pending, stepsFor(ours(changes, switching))));
+    notePending(paths, host, mergedSteps(pending, stepsFor(ours(changes, occasion))));
   };
-  const recorded = activeSnapshot(paths, payload.scopes)?.tpmCounter;
-  const remembered = acceptOlder && counter?.value !== undefined ? counter.value : refuseRewound(counter, recorded);
-  settlePins(paths, payload.scopes);
-  const tpmCounter = counter && remembered !== undefined ? await caughtUp(counter, remembered, recorded) : undefined;
+  const delivery = deliversDirectly(paths, manifest) ? deliveryAt(occasion) : undefined;
+  const missing: ReadonlySet<string> = delivery ? await undelivered(root, paths, payload, delivery) : new Set();
+  const tpmCounter = await settledCounter(paths, opened, acceptOlder);
   const provisioned = provision(root, paths, manifest.declarations, payload.scopes, {
     at: new Date(),
     counter: payload.counter,
@@ -142,94 +137,49 @@ export async function provisionWith(
     declared: configurationOf(paths) === undefined ? undefined : digestsIn(manifest.files),
     acceptEarlier: acceptClock,
     acceptOlder,
-    beforehand: early || !running ? undefined : note,
-    hook: early || !running ? 'later' : runHook,
+    beforehand: isUp ? note : undefined,
+    hook: isUp ? runHook : 'later',
   });
   if (provisioned.changed) await raised(counter);
-  if (provisioned.changed && running) stopRunning('auxcred.service');
-  const activated = { ...provisioned, changes: ours(provisioned.changes, switching) };
-  if (!deliversDirectly(paths, manifest)) return { ...activated, failures: [], pending };
-  const { made, failures } = await deliverDirectly(root, payload, { missing, leavesFiles });
-  const isImported = made.some(({ unit, delivery }) => unit === anyUnit && delivery === 'credstore');
-  if (isImported && running && systemdVersion() < importingVersion)
-    warn(
-      "this systemd can't import credentials (254 is the first that can), so secrets without units reach nobody",
-      'units = ["web.service"]',
-    );
-  const changes =
-    failures.length === 0
-      ? activated.changes
-      : deliveredOf(activated.changes, await undelivered(root, paths, payload, leavesFiles));
-  return { ...activated, failures, pending, changed: provisioned.changed || made.length > 0, changes };
+  if (provisioned.changed && systemIsRunning(root)) stopRunning('auxcred.service');
+  const changes = ours(provisioned.changes, occasion);
+  if (!delivery) return { ...provisioned, changes, failures: [], pending };
+  const { made, failures } = await deliverDirectly(root, payload, missing, delivery);
+  warnUnimportable(root, made);
+  return {
+    ...provisioned,
+    changed: provisioned.changed || made.length > 0,
+    changes: failures.length === 0 ? changes : deliveredOf(changes, await undelivered(root, paths, payload, delivery)),
+    failures,
+    pending,
+  };
 }
+
+/**
+ * Refuses a store that was rolled back, then finishes what a power cut left of a seal or of an earlier run: pins of two
+ * seeds, a counter that was not raised.
+ * @returns the counter's value; undefined without one
+ * @throws Failure `older`, unless that is accepted
+ */
+async function settledCounter(
+  paths: Paths,
+  { payload: { scopes }, counter }: Pick<OpenedSeeds, 'payload' | 'counter'>,
+  isOlderAccepted: boolean,
+): Promise<number | undefined> {
+  const recorded = activeSnapshot(paths, scopes)?.tpmCounter;
+  const isAccepted = isOlderAccepted && counter?.value !== undefined;
+  const value = isAccepted ? counter.value : refuseRewound(counter, recorded);
+  settlePins(paths, scopes);
+  return counter && value !== undefined ? await caughtUp(counter, value, recorded) : undefined;
+}
+
+/** At boot and in a switch, files have a unit of their own. */
+const deliveryAt = (occasion: Occasion): DirectDelivery =>
+  occasion === 'command' ? 'credentials and files' : 'credentials';
 
 /** The changes that auxcred tells units about: in a switch, those that the configuration did not cause. */
-const ours = (changes: readonly ReleaseChange[], switching: boolean): readonly ReleaseChange[] =>
-  switching ? changes.filter(({ declared }) => declared !== true) : changes;
-
-/**
- * The changes for units whose secrets were all written. Any other unit is left alone until the next run has written
- * them.
- */
-function deliveredOf(changes: readonly ReleaseChange[], undeliveredNow: ReadonlySet<string>): ReleaseChange[] {
-  const lacking = new Set(changes.filter((change) => undeliveredNow.has(releaseKey(change))).map(({ unit }) => unit));
-  return changes.filter(({ unit }) => !lacking.has(unit));
-}
-
-/** Whether anything has to be, or still is, where units read it without the broker. */
-const deliversDirectly = (paths: Paths, { declarations }: Manifest): boolean =>
-  declarations.some(({ delivery }) => delivery === 'credstore' || delivery === 'file') ||
-  [paths.credstoreRecord, paths.fileLinks, paths.files].some((path) => existsSync(path));
-
-/** The first systemd with ImportCredential= (systemd.exec(5)). */
-const importingVersion = 254;
-
-/** What {@link deliverDirectly} writes beside what is new. */
-export interface DirectDelivery {
-  /** What {@link undelivered} found before. */
-  readonly missing: ReadonlySet<string>;
-  /** Whether to leave out files, which have units of their own at boot and in a switch. */
-  readonly leavesFiles: boolean;
-}
-
-/**
- * Writes what units read without the broker: encrypted credentials and files. What can't be written does not stop the
- * rest, and the next run tries again.
- * @returns the releases that were written, and why others were not
- */
-export async function deliverDirectly(
-  root: string,
-  { scopes, sealing }: Payload,
-  { missing, leavesFiles }: DirectDelivery,
-): Promise<{ made: Release[]; failures: string[] }> {
-  const paths = pathsUnder(root);
-  const releases = activeSnapshot(paths, scopes)?.releases ?? [];
-  const sources = activeSources(paths, scopes);
-  const made: Release[] = [];
-  const failures: string[] = [];
-  const attempt = async (work: () => Promise<void> | void): Promise<void> => {
-    try {
-      await work();
-    } catch (error) {
-      if (!(error instanceof Failure)) throw error;
-      failures.push(`${error.message}${error.hint === undefined ? '' : ` (${error.hint})`}`);
-    }
-  };
-  await attempt(async () => {
-    const filling = { releases, undelivered: missing, sources, sealing, host: hostScope(scopes) };
-    made.push(...(await fillCredentialStore(root, paths, filling)));
-  });
-  if (leavesFiles || !systemIsRunning(root)) return { made, failures };
-  await attempt(() => {
-    const { written, failed } = writeFiles(paths, releases, sources, 'all');
-    for (const release of written) journal(releaseRecord(release, release));
-    made.push(...written);
-    failures.push(
-      ...new Set([...failed].map(([{ credential }, reason]) => `the file ${credential} was not written: ${reason}`)),
-    );
-  });
-  return { made, failures };
-}
+const ours = (changes: readonly ReleaseChange[], occasion: Occasion): readonly ReleaseChange[] =>
+  occasion === 'switch' ? changes.filter(({ declared }) => declared !== true) : changes;
 
 /**
  * Warns which secrets are unchanged, which hooks did not run and what could not be written; returns the exit status.

@@ -2,7 +2,7 @@
 import { existsSync } from 'node:fs';
 import { Failure } from '../failure.ts';
 import type { Manifest } from '../manifest/manifest.ts';
-import { activeSnapshot } from '../provision/preparing.ts';
+import { activeSnapshot } from '../provision/active-snapshot.ts';
 import { nobody, runningSteps, stepsFor, type Told, type UnitStep } from '../provision/running-units.ts';
 import { unitsFailure } from '../provision/unit-jobs.ts';
 import { begun, finished, type Judged, judge, writeFiles } from '../push/arrival.ts';
@@ -180,8 +180,11 @@ async function apply(
   manifest: Manifest,
   acceptOlder: boolean,
 ): Promise<Result & { told: Told }> {
-  const flags = { early: false, acceptClock: false, acceptOlder };
-  const provisioned = await provisionWith(root, seeds, manifest, flags);
+  const provisioned = await provisionWith(root, seeds, manifest, {
+    occasion: 'command',
+    acceptClock: false,
+    acceptOlder,
+  });
   const told = applyToUnits(root, manifest, provisioned, true);
   const units = told.taken.map(({ unit, action }) => ({ unit, action }));
   if (sayHeld(provisioned) === 0) return { told, units, failure: undefined };

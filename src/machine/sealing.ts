@@ -1,52 +1,29 @@
 /** Seals this machine's seeds and replaces the old ones, for `seal`, `reseal` and `receive`. */
-import { existsSync, rmSync, symlinkSync } from 'node:fs';
-import { dirname } from 'node:path';
+import { existsSync } from 'node:fs';
 import { parseHeader } from '../age/header.ts';
-import { sameBytes, utf8 } from '../bytes.ts';
-import type { Fixed } from '../derive/recipe.ts';
 import { ingredients } from '../derive/recipe.ts';
 import { dropInFor, lackingAccess } from '../drop-ins/broker-access.ts';
-import { mergedDropIn } from '../drop-ins/broker-drop-in.ts';
-import { Failure, messageOf } from '../failure.ts';
-import { readLog } from '../measured/measured-log.ts';
-import { encodeSummary, summaryOf } from '../measured/summary.ts';
-import { activeSnapshot } from '../provision/preparing.ts';
-import { brokerGroup } from '../provision/provision.ts';
+import { Failure } from '../failure.ts';
+import { activeSnapshot } from '../provision/active-snapshot.ts';
 import { closedAlternatives, type OpenedSeeds, type Openers, openSeeds } from '../seeds/open.ts';
-import { isBoundLater, type KeySource, type Payload, type Sealing, usesTpm } from '../seeds/payload.ts';
-import {
-  establishedPins,
-  type PinnedCounter,
-  type Pins,
-  pinsOf,
-  refuseUnpinned,
-  samePins,
-  usablePins,
-  writePins,
-} from '../seeds/pins.ts';
+import { type KeySource, type Payload, type Sealing, usesTpm } from '../seeds/payload.ts';
+import { pinsOf, refuseUnpinned, samePins, usablePins } from '../seeds/pins.ts';
 import { policyText, tpmObjects } from '../seeds/policies.ts';
-import { hostScope, wipeScopes } from '../seeds/scope.ts';
+import { wipeScopes } from '../seeds/scope.ts';
 import { sealPayload } from '../seeds/seal.ts';
 import { refuseRewound, type TpmCounter } from '../seeds/tpm-counter.ts';
-import { installSnapshot, readFixedFile, type Snapshot } from '../snapshot/snapshot.ts';
+import { readFixedFile, type Snapshot } from '../snapshot/snapshot.ts';
 import { configurationOf, moduleOptions } from '../system/configuration.ts';
-import {
-  ensureFolder,
-  groupId,
-  readIfPresent,
-  removeLeftovers,
-  replaceFile,
-  replaceIfChanged,
-} from '../system/files.ts';
 import { type Paths, pathsUnder } from '../system/paths.ts';
-import { stopRunning, systemctl, systemIsRunning } from '../system/systemctl.ts';
+import { systemIsRunning } from '../system/systemctl.ts';
 import { say, warn } from '../terminal/say.ts';
 import type { PcrValues } from '../tpm2/policy.ts';
 import type { RecordedSrk } from '../tpm2/srk.ts';
 import { indexText } from '../tpm2/wire.ts';
-import { caughtUp, counterOf, hasCounter, raised } from './counter.ts';
-import { type SealedIdentity, sealedIdentity, withSealingKeys } from './keys.ts';
+import { caughtUp, counterOf, hasCounter } from './counter.ts';
+import { sealedIdentity, withSealingKeys } from './keys.ts';
 import { openersOf } from './openers.ts';
+import { replaceSeeds, type Succession } from './replacing-seeds.ts';
 import { saySealed, sayUnconfigured } from './sealing-report.ts';
 
 /** How seeds are sealed. */
@@ -79,13 +56,10 @@ export interface SealWishes {
  * `other-tpm` for a TPM that did not open the seeds; where a configuration renders them, `not-pinned` if its pins, and
  * `refused` if its unit files do not fit
  */
-export async function sealMachine(
-  root: string,
-  given: Payload,
-  { acceptOlder, wasClosed, acceptWeak = false, srk, branches, beforehand, installed }: SealWishes,
-): Promise<TpmCounter | undefined> {
+export async function sealMachine(root: string, given: Payload, wishes: SealWishes): Promise<TpmCounter | undefined> {
   const paths = pathsUnder(root);
   const { scopes, sealing: reached } = given;
+  const { installed, acceptOlder, wasClosed, beforehand } = wishes;
   const sealing = installed && reached.device !== undefined ? { ...reached, ...installed } : reached;
   const payload = { ...given, sealing };
   refuseUnpinned(paths, pinsOf(scopes, sealing.device));
@@ -94,7 +68,36 @@ export async function sealMachine(
   const before = usablePins(paths);
   const sameSeeds = before !== undefined && samePins(before.scopes, pinsOf(scopes, undefined).scopes);
   const active = snapshot ? recordable(paths, snapshot) : firstSnapshot(paths, payload);
-  const sealedKey = sealing.withKey === 'systemd-creds' ? await sealedIdentity(paths, reached) : undefined;
+  const { srk, ...seeds } = await sealedAndOpened(paths, payload, reached, wishes);
+
+  const found = await counterOf(reached, before?.counter, srk);
+  if (found && !found.isNew && before?.counter && sameSeeds && !acceptOlder)
+    refuseRewound({ ...before.counter, ...found }, active?.tpmCounter);
+  const counter = found && { ...found, value: await caughtUp(found, found.value, active?.tpmCounter) };
+  const pins = pinsOf(scopes, sealing.device, counter && { index: counter.index, start: counter.value });
+  beforehand?.();
+  // With the same seeds a broker gives the same answers, and one that is opening them with a TPM must not be stopped.
+  const isBrokerOutdated = !sameSeeds || wasClosed;
+  const raise = await replaceSeeds({ root, paths, payload, ...seeds, pins, counter, active, isBrokerOutdated });
+  saySealed(paths, payload);
+  sayUnconfigured(paths, pins);
+  if (before?.counter && before.counter.index !== counter?.index) await sayUnused(before.counter.index, before.device);
+  return counter && { ...counter, start: counter.value, value: counter.value + raise };
+}
+
+/**
+ * Seals the seeds, and opens the result as this machine would.
+ * @param reached - how to reach the TPM now, which may be another way than the one that the payload names
+ * @returns the SRK of the TPM that they are sealed to, among others
+ * @throws Failure if nothing opens them
+ */
+async function sealedAndOpened(
+  paths: Paths,
+  payload: Payload,
+  reached: Sealing,
+  { srk, branches, acceptWeak = false }: SealWishes,
+): Promise<Pick<Succession, 'sealed' | 'sealedKey'> & Pick<OpenedSeeds, 'srk'>> {
+  const sealedKey = reached.withKey === 'systemd-creds' ? await sealedIdentity(paths, reached) : undefined;
   const sealed = await withSealingKeys(
     paths,
     reached,
@@ -106,34 +109,7 @@ export async function sealMachine(
     sealed,
     sealedKey ? { ...openers, keys: { ssh: undefined, age: undefined, sealed: sealedKey.open } } : openers,
   );
-
-  const found = await counterOf(reached, before?.counter, reopened.srk);
-  if (found && !found.isNew && before?.counter && sameSeeds && !acceptOlder)
-    refuseRewound({ ...before.counter, ...found }, active?.tpmCounter);
-  const counter = found && { ...found, value: await caughtUp(found, found.value, active?.tpmCounter) };
-  beforehand?.();
-  const dropInChanged = install(root, paths, payload, sealed, {
-    sealedKey,
-    counter: counter && { index: counter.index, start: counter.value },
-    isCounterNew: counter?.isNew === true,
-    record: () => {
-      if (active) record(root, paths, payload, { ...active, tpmCounter: counter && counter.value + 1 });
-    },
-  });
-  recordBoot(paths, sealing);
-  const raise = active ? await raised(counter) : 0;
-  if (systemIsRunning(root)) {
-    // A key that is left over: an earlier run was killed before systemd loaded the drop-in that no longer needs it.
-    if (dropInChanged || (!sealedKey && existsSync(paths.sealedHostKey))) systemctl('daemon-reload');
-    // With the same seeds a broker gives the same answers, and one that is opening them with a TPM must not be stopped.
-    if (!sameSeeds || wasClosed) stopRunning('auxcred.service', 'and starting');
-  }
-  // Only after systemd has loaded the drop-in that no longer needs it.
-  if (!sealedKey) rmSync(paths.sealedHostKey, { force: true });
-  saySealed(paths, payload);
-  sayUnconfigured(paths, pinsOf(scopes, sealing.device, counter && { index: counter.index, start: counter.value }));
-  if (before?.counter && before.counter.index !== counter?.index) await sayUnused(before.counter.index, before.device);
-  return counter && { ...counter, start: counter.value, value: counter.value + raise };
+  return { sealed, sealedKey, srk: reopened.srk };
 }
 
 /** Says how to remove a counter, unless it was in a TPM that is no longer here. */
@@ -162,19 +138,6 @@ async function testOpened(sealed: Uint8Array, openers: Openers): Promise<Pick<Op
         'or words that opened the seed now; if the broker ends before, no unit with secrets starts',
     );
     return { srk: { srkName: first.srkName, srkTemplate: first.srkTemplate } };
-  }
-}
-
-/** Keeps what this boot measured, so that `doctor` can say later what changed. Nothing depends on it. */
-function recordBoot(paths: Paths, { withKey, pcrs }: Sealing): void {
-  const isBound = usesTpm(withKey) && pcrs.length > 0;
-  try {
-    const log = isBound ? readLog({ firmware: paths.firmwareLog, userspace: paths.userspaceLog }) : undefined;
-    if (log) replaceFile(paths.measured, encodeSummary(summaryOf(log)), { mode: 0o600 });
-    else rmSync(paths.measured, { force: true });
-  } catch (error) {
-    rmSync(paths.measured, { force: true });
-    warn(`what this boot measured can't be kept, so auxcred doctor won't explain a change: ${messageOf(error)}`);
   }
 }
 
@@ -208,10 +171,6 @@ const firstSnapshot = (paths: Paths, { sealing }: Payload): Snapshot | undefined
       }
     : undefined;
 
-/** The lines that auxcred.service needs for this sealing. */
-const dropInOf = (root: string, paths: Paths, sealing: Sealing): string =>
-  dropInFor(root, sealing, existsSync(paths.sshHostKey));
-
 /**
  * Refuses a sealing that the configuration's unit files do not fit.
  * @param present - the key of the present seal, which the broker needs until the new one is there
@@ -220,7 +179,7 @@ const dropInOf = (root: string, paths: Paths, sealing: Sealing): string =>
 function refuseUnfit(root: string, paths: Paths, sealing: Sealing, present: KeySource | undefined): void {
   const configuration = configurationOf(paths);
   if (configuration === undefined) return;
-  const lacking = lackingAccess(paths, dropInOf(root, paths, sealing));
+  const lacking = lackingAccess(paths, dropInFor(root, sealing, existsSync(paths.sshHostKey)));
   if (lacking.length === 0) return;
   const device = sealing.device === undefined ? '' : `, ${moduleOptions.device} = "${sealing.device}"`;
   const also =
@@ -236,95 +195,6 @@ function refuseUnfit(root: string, paths: Paths, sealing: Sealing, present: KeyS
         'and seal again',
     },
   );
-}
-
-/** Keeps what is active with these seeds, and ties it to this store: the previous store is refused from now on. */
-function record(root: string, paths: Paths, { scopes, counter, sealing }: Payload, active: Snapshot): void {
-  const fileOf = (recipe: Fixed): Uint8Array => {
-    const file = readFixedFile(paths, recipe);
-    if (file) return file;
-    throw new Failure('not-found', `the active file of ${recipe.scope}/${recipe.path} is gone`, {
-      hint: 'run auxcred provision',
-    });
-  };
-  const snapshot = { ...active, counter, sealing };
-  const group = groupId(root, brokerGroup);
-  installSnapshot(paths, { before: active, snapshot, host: hostScope(scopes), group, fileOf });
-}
-
-/** What comes with new seeds. */
-interface Succession {
-  readonly sealedKey: SealedIdentity | undefined;
-  readonly counter: PinnedCounter | undefined;
-  readonly isCounterNew: boolean;
-  /** Records the new seeds in the snapshot. */
-  readonly record: () => void;
-}
-
-/**
- * Makes the pins and the broker's drop-in fit both the old and the new seeds until the new ones are in place; meanwhile
- * a counter that only one of them has is not required.
- * @returns whether the broker's drop-in changed
- */
-function install(
-  root: string,
-  paths: Paths,
-  { scopes, sealing }: Payload,
-  sealed: Uint8Array,
-  { sealedKey, counter, isCounterNew, record: recordIt }: Succession,
-): boolean {
-  const isRendered = configurationOf(paths) !== undefined;
-  for (const folder of isRendered ? [] : [paths.pins, paths.brokerDropIn].map(dirname)) {
-    ensureFolder(folder, { mode: 0o755 });
-    removeLeftovers(folder);
-  }
-  const pins = pinsOf(scopes, sealing.device, counter);
-  const dropIn = utf8(dropInOf(root, paths, sealing));
-  const oldDropIn = readIfPresent(paths.brokerDropIn);
-  const write = (file: string, bytes: Uint8Array): void => {
-    replaceIfChanged(file, bytes, { mode: 0o644 });
-  };
-  // Seeds without pins are refused, and can't be sealed over: the pins are written first.
-  const established = establishedPins(paths);
-  writePins(
-    paths,
-    established === undefined || established === 'damaged'
-      ? { ...pins, next: pins.scopes }
-      : pinsBetween(established, pins, isCounterNew ? undefined : counter),
-  );
-  if (sealedKey) replaceFile(paths.sealedHostKey, sealedKey.credential, { mode: 0o600 });
-  const merged = utf8(mergedDropIn(new TextDecoder().decode(oldDropIn), new TextDecoder().decode(dropIn)));
-  if (!isRendered) write(paths.brokerDropIn, merged);
-  // A broker that starts before the end needs access to whatever either of the two needs.
-  if (!isRendered && !sameBytes(oldDropIn, merged) && systemIsRunning(root)) systemctl('daemon-reload');
-  if (isBoundLater(sealing)) write(paths.unbound, utf8(''));
-  replaceFile(paths.seeds, sealed, { mode: 0o640, group: groupId(root, brokerGroup) });
-  recordIt();
-  writePins(paths, pins);
-  if (!isRendered) {
-    write(paths.brokerDropIn, dropIn);
-    startAtBoot(paths, sealing.lock !== undefined);
-  }
-  if (!isBoundLater(sealing)) rmSync(paths.unbound, { force: true });
-  return !isRendered && !sameBytes(oldDropIn, dropIn);
-}
-
-/** A broker that locks the seeds starts at each boot, whether or not a unit asks for it. */
-function startAtBoot({ brokerAtBoot }: Paths, isWanted: boolean): void {
-  rmSync(brokerAtBoot, { force: true });
-  if (!isWanted) return;
-  ensureFolder(dirname(brokerAtBoot), { mode: 0o755 });
-  symlinkSync('/usr/lib/systemd/system/auxcred.service', brokerAtBoot);
-}
-
-/** Pins under which both the old and the new seeds open: old seeds that need no TPM also open with a TPM pinned. */
-function pinsBetween({ scopes, device }: Pins, next: Pins, counter: PinnedCounter | undefined): Pins {
-  return {
-    scopes,
-    device: device ?? next.device,
-    ...(samePins(scopes, next.scopes) ? {} : { next: next.scopes }),
-    ...(counter === undefined ? {} : { counter }),
-  };
 }
 
 /** The parts of a sealing that a TPM policy is made of. */

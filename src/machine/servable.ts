@@ -5,9 +5,10 @@ import { Failure } from '../failure.ts';
 import type { SecretDeclaration } from '../manifest/declaration.ts';
 import { dependenciesOf } from '../manifest/dependencies.ts';
 import type { Manifest } from '../manifest/manifest.ts';
+import { activeSnapshot } from '../provision/active-snapshot.ts';
+import { withCheckedPlan } from '../provision/checked-plan.ts';
 import { refuseForeignCredentials } from '../provision/credential-store.ts';
 import { hashesIn } from '../provision/hashes.ts';
-import { activeSnapshot, withPrepared } from '../provision/preparing.ts';
 import { openPinnedSeeds } from '../seeds/open.ts';
 import type { Sealing } from '../seeds/payload.ts';
 import { hostScope, wipeScopes } from '../seeds/scope.ts';
@@ -69,7 +70,7 @@ export async function unservableOf(
     const judge = (some: readonly SecretDeclaration[]): Failure | undefined =>
       attempt(() => {
         refuseForeignCredentials(paths, some, hostScope(scopes));
-        withPrepared(paths, some, scopes, options, ({ plan, sources }) => {
+        withCheckedPlan(paths, some, scopes, options, ({ plan, sources }) => {
           for (const { recipe } of plan.releases) if (isQuick(recipe)) recipeValue(recipe, sources).fill(0);
         });
       });

@@ -54,8 +54,8 @@ export interface Plan {
   readonly replaced: readonly Replacement[];
 }
 
-/** What a plan depends on beside the manifest, the seeds and what is active. */
-export interface PlanOptions {
+/** What {@link planOf} compares with, beside the manifest, the seeds and what is active. */
+export interface PlanInputs {
   /** The time that determines the periods. */
   readonly at: Date;
   /** Whether a past period may become active again. */
@@ -96,7 +96,7 @@ export function planOf(
   declarations: readonly SecretDeclaration[],
   scopes: readonly Scope[],
   before: Snapshot | undefined,
-  options: PlanOptions,
+  options: PlanInputs,
 ): Plan {
   const recipes = new Recipes(declarations, standpointOf(scopes, options.at, options.fixed), options.held);
   const secrets = recipesOf(neededNames(declarations), recipes);
@@ -170,11 +170,11 @@ class Comparison {
   /** Secrets whose value is unchanged in some unit. */
   readonly kept = new Set<string>();
   readonly #before: Snapshot | undefined;
-  readonly #options: PlanOptions;
+  readonly #options: PlanInputs;
   /** Old releases that were not matched yet. */
   readonly #old: Map<string, Release>;
 
-  constructor(before: Snapshot | undefined, options: PlanOptions) {
+  constructor(before: Snapshot | undefined, options: PlanInputs) {
     this.#before = before;
     this.#options = options;
     this.#old = new Map(before?.releases.map((release) => [releaseKey(release), release]));

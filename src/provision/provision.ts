@@ -8,11 +8,11 @@ import { hostScope, type Scope, scopeName } from '../seeds/scope.ts';
 import { installSnapshot, isActiveSnapshot, type Snapshot } from '../snapshot/snapshot.ts';
 import { groupId } from '../system/files.ts';
 import type { Paths } from '../system/paths.ts';
+import { type CheckedPlan, type Circumstances, withCheckedPlan } from './checked-plan.ts';
 import { refuseForeignCredentials } from './credential-store.ts';
 import type { Hashes } from './hashes.ts';
 import { continued } from './history.ts';
 import type { Plan, ReleaseChange, Replacement } from './plan.ts';
-import { type PlannedOptions, type Prepared, withPrepared } from './preparing.ts';
 import { inputsOf, isSettled, settledOf } from './unchanged.ts';
 
 /** The group that may read the store: the broker's. */
@@ -25,7 +25,7 @@ export type Hook = (
 ) => void;
 
 /** What {@link provision} activates a manifest with. */
-export interface ProvisionOptions extends PlannedOptions {
+export interface ProvisionOptions extends Circumstances {
   /** How the seeds are sealed. */
   readonly sealing: Sealing;
   /** Called with the changes for units, right before they become active. */
@@ -47,8 +47,8 @@ interface Hooked {
   readonly untold: readonly Replacement[];
 }
 
-/** A plan, and what happens to the secrets with a hook. */
-export interface Planned extends Plan {
+/** What a provision would do now: the plan, and what happens to the secrets with a hook. */
+export interface DryRun extends Plan {
   readonly hooked: Hooked;
 }
 
@@ -71,15 +71,15 @@ export interface Provisioned {
  * @param hooks - whether hooks can run; if not, secrets with a hook stay unchanged
  * @throws Failure for anything that would make `provision` fail
  */
-export function planned(
+export function dryRun(
   paths: Paths,
   declarations: readonly SecretDeclaration[],
   scopes: readonly Scope[],
-  options: PlannedOptions,
+  options: Circumstances,
   hooks: 'run' | 'later' = 'run',
-): Planned {
+): DryRun {
   refuseForeignCredentials(paths, declarations, hostScope(scopes));
-  return withPrepared(paths, declarations, scopes, options, ({ plan: first, planWith }) => {
+  return withCheckedPlan(paths, declarations, scopes, options, ({ plan: first, planWith }) => {
     const hooked = hookedIn(first, scopes, hooks === 'run');
     const plan = hooked.postponed.length === 0 ? first : planWith(heldBy(hooked.postponed));
     return { ...plan, hooked };
@@ -105,13 +105,13 @@ const heldBy = (replacements: readonly Replacement[]): Map<string, Recipe> =>
  * @param folder - its fixed folder, or the vault's
  * @throws Failure for anything that would make `provision` fail
  */
-export function plannedAfresh(
+export function planForNewMachine(
   declarations: readonly SecretDeclaration[],
   scopes: readonly Scope[],
   folder: FixedFolder,
-  options: Pick<PlannedOptions, 'at' | 'acceptEarlier'>,
+  options: Pick<Circumstances, 'at' | 'acceptEarlier'>,
 ): Plan {
-  return withPrepared(undefined, declarations, scopes, { ...options, counter: 0, folder }, ({ plan }) => plan);
+  return withCheckedPlan(undefined, declarations, scopes, { ...options, counter: 0, folder }, ({ plan }) => plan);
 }
 
 /**
@@ -133,17 +133,17 @@ export function provision(
   const isDelivered = (options.undelivered?.size ?? 0) === 0;
   if (isDelivered && isSettled(paths, scopes, inputsAt(options.tpmCounter), options.at))
     return unchanged(countCredentials(declarations));
-  return withPrepared(paths, declarations, scopes, options, (prepared) => {
-    const { plan: first, before, fileOf, planWith } = prepared;
+  return withCheckedPlan(paths, declarations, scopes, options, (checked) => {
+    const { plan: first, before, fileOf, planWith } = checked;
     // Computed before the first hook: what can't be computed won't become active, so no service may learn of it.
-    const whole = snapshotOf(prepared, first, options);
+    const whole = snapshotOf(checked, first, options);
     const { told, postponed, untold } = hookedIn(first, scopes, options.hook !== 'later');
-    const failed = failedHooks(prepared, told, options.hook);
+    const failed = failedHooks(checked, told, options.hook);
     const held = heldBy([...postponed, ...failed.keys()]);
     const isWhole = held.size === 0;
     const plan = isWhole ? first : planWith(held);
     const isActive = (candidate: Snapshot): boolean => isActiveSnapshot(paths, before, candidate);
-    const snapshot = numbered(isWhole ? whole : snapshotOf(prepared, plan, options), options.tpmCounter, isActive);
+    const snapshot = numbered(isWhole ? whole : snapshotOf(checked, plan, options), options.tpmCounter, isActive);
     const settled = isWhole ? settledOf(snapshot, declarations, inputsAt(snapshot.tpmCounter), options.at) : undefined;
     options.beforehand?.(plan.changes);
     const fixedFile = (recipe: Fixed): Uint8Array => fileOf(recipe) ?? missing(recipe);
@@ -172,7 +172,7 @@ const unchanged = (credentials: number): Provisioned => ({
 });
 
 /** The snapshot that activates `plan`, with its hashes computed. */
-function snapshotOf({ before, hashes, fingerprintsOf }: Prepared, plan: Plan, options: ProvisionOptions): Snapshot {
+function snapshotOf({ before, hashes, fingerprintsOf }: CheckedPlan, plan: Plan, options: ProvisionOptions): Snapshot {
   const secrets = new Map([...plan.secrets].map(([name, recipe]) => [name, hashes.fill(recipe)]));
   return {
     counter: options.counter,
@@ -186,7 +186,7 @@ function snapshotOf({ before, hashes, fingerprintsOf }: Prepared, plan: Plan, op
 
 /** Runs the hooks of these secrets. @returns those that failed, and why */
 function failedHooks(
-  { sources, hashes }: Prepared,
+  { sources, hashes }: CheckedPlan,
   told: readonly Replacement[],
   hook: Hook | 'later',
 ): Map<Replacement, string> {

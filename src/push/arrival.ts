@@ -12,10 +12,10 @@ import { type FixedName, nameText, pathProblem, splitName } from '../fixed/name.
 import { filesIn, type ManifestFile } from '../manifest/folder.ts';
 import { type Manifest, manifestOf } from '../manifest/manifest.ts';
 import { withoutSeed } from '../manifest/recipes.ts';
+import { activeSnapshot } from '../provision/active-snapshot.ts';
 import { withMachineProblems } from '../provision/machine-problems.ts';
 import type { ReleaseChange } from '../provision/plan.ts';
-import { activeSnapshot } from '../provision/preparing.ts';
-import { planned } from '../provision/provision.ts';
+import { dryRun } from '../provision/provision.ts';
 import { type Pins, pinsOf } from '../seeds/pins.ts';
 import { type Scope, scopeSeedsOf } from '../seeds/scope.ts';
 import { configurationOf } from '../system/configuration.ts';
@@ -87,7 +87,7 @@ export function judge(root: string, request: Request, files: Arrived, standards:
   refuseBroken(manifest);
   if (locked) refuseMissing(folder, manifest, locked);
   if (!scopes) return { manifest, changes: [] };
-  const { changes } = planned(paths, manifest.declarations, scopes, {
+  const { changes } = dryRun(paths, manifest.declarations, scopes, {
     at: new Date(),
     counter: activeSnapshot(paths, scopes)?.counter ?? 0,
     acceptEarlier: false,

@@ -7,7 +7,7 @@ import { FixedFolder } from '../fixed/folder.ts';
 import { splitName } from '../fixed/name.ts';
 import { filesIn } from '../manifest/folder.ts';
 import { manifestOf } from '../manifest/manifest.ts';
-import { plannedAfresh } from '../provision/provision.ts';
+import { planForNewMachine } from '../provision/provision.ts';
 import { type Enrollment, sealForHost, sealingFor } from '../seeds/enrollment.ts';
 import type { Payload } from '../seeds/payload.ts';
 import { type Scope, scopeSeedsOf, wipeScopes } from '../seeds/scope.ts';
@@ -350,7 +350,7 @@ class HostPush {
   #judgeHere(): void {
     const manifest = this.#supplies.manifest && manifestOf(filesIn(this.#host.manifest));
     if (manifest?.problems.every(({ severity }) => severity !== 'error') === true)
-      plannedAfresh(manifest.declarations, this.#scopes, new FixedFolder(vaultFiles(this.#vault.folder).fixed), {
+      planForNewMachine(manifest.declarations, this.#scopes, new FixedFolder(vaultFiles(this.#vault.folder).fixed), {
         at: new Date(),
         acceptEarlier: false,
       });

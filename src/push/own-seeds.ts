@@ -4,7 +4,7 @@
  */
 import { existsSync } from 'node:fs';
 import { Failure } from '../failure.ts';
-import { activeSnapshot } from '../provision/preparing.ts';
+import { activeSnapshot } from '../provision/active-snapshot.ts';
 import { type OpenedSeeds, type Openers, openSeeds } from '../seeds/open.ts';
 import type { Payload } from '../seeds/payload.ts';
 import { type Pins, pinsOf, samePins } from '../seeds/pins.ts';

@@ -1,4 +1,4 @@
-import { damagedFile, openAgeFile, type Unwrapper } from '../age/file.ts';
+import { damagedFile, openAgeFile, type Unwrapped, type Unwrapper } from '../age/file.ts';
 import { parseHeader, type Stanza } from '../age/header.ts';
 import { parseOpensshKey } from '../age/openssh-key.ts';
 import { sshSharedSecret, sshUnwrapper } from '../age/ssh-ed25519.ts';
@@ -67,12 +67,10 @@ export interface OpenedSeeds {
   readonly device?: string | undefined;
 }
 
-/** What opening reads from the TPM. */
-interface Reading {
-  /** The counter to read; undefined for none. */
-  readonly index: number | undefined;
-  /** Set if the TPM opened the seeds. */
-  found: { readonly value: number | undefined; readonly srk: RecordedSrk; readonly policy: TpmPolicy } | undefined;
+/** What a TPM that opens the seeds tells beside their key. */
+interface TpmFindings extends Required<Pick<OpenedSeeds, 'srk' | 'policy'>> {
+  /** The counter's value; undefined if none was asked for, or the TPM lacks it. */
+  readonly value: number | undefined;
 }
 
 /**
@@ -134,9 +132,8 @@ async function openWith(
   openers: Openers,
   index: number | undefined,
 ): Promise<OpenedSeeds & { value: number | undefined }> {
-  const reading: Reading = { index, found: undefined };
   const keyFiles = readKeyFiles(openers.keys);
-  const { plaintext, openedBy } = await openAgeFile(file, unwrappers(openers, keyFiles, reading))
+  const { plaintext, openedBy, found } = await openAgeFile(file, unwrappers(openers, keyFiles, index))
     .catch((error: unknown) => {
       throw withoutKeys(openers.absent ?? [], error);
     })
@@ -145,8 +142,8 @@ async function openWith(
       keyFiles.age?.fill(0);
     });
   try {
-    const { srk, policy, value } = reading.found ?? {};
-    return { payload: parsePayload(plaintext), openedBy, srk, policy, value };
+    const payload = parsePayload(plaintext);
+    return { payload, openedBy, srk: found?.srk, policy: found?.policy, value: found?.value };
   } finally {
     plaintext.fill(0);
   }
@@ -172,17 +169,21 @@ const readKeyFiles = ({ ssh, age }: HostKeys): KeyFiles => ({
   age: age === undefined ? undefined : readIfPresent(age),
 });
 
-/** The unwrappers that this machine has, the fastest first. */
-function unwrappers({ keys, device, patience = 0 }: Openers, { ssh, age }: KeyFiles, reading: Reading): Unwrapper[] {
-  const all: Unwrapper[] = [];
+/** The unwrappers that this machine has, the fastest first. The TPM's also read the counter at the index. */
+function unwrappers(
+  { keys, device, patience = 0 }: Openers,
+  { ssh, age }: KeyFiles,
+  index: number | undefined,
+): Unwrapper<TpmFindings>[] {
+  const all: Unwrapper<TpmFindings>[] = [];
   const openDevice = async (): Promise<Tpm> => await openTpm(device, patience);
   if (ssh) all.push(sshUnwrapper(ssh));
   if (age) all.push(x25519Unwrapper(age));
   const { sealed } = keys;
   if (sealed) all.push(sealedUnwrapper(async () => await sealed(device)));
   all.push(
-    tpmUnwrapper('auxcred/tpm2', openDevice, ssh, reading),
-    tpmUnwrapper('auxcred/tpm2+host', openDevice, ssh, reading),
+    tpmUnwrapper('auxcred/tpm2', openDevice, ssh, index),
+    tpmUnwrapper('auxcred/tpm2+host', openDevice, ssh, index),
   );
   return all;
 }
@@ -207,19 +208,18 @@ function tpmUnwrapper(
   type: TpmStanzaType,
   openDevice: () => Promise<Tpm>,
   sshKey: Uint8Array | undefined,
-  reading: Reading,
-): Unwrapper {
-  const unwrap = async ({ stanza, parsed }: Candidate): Promise<Uint8Array> => {
+  index: number | undefined,
+): Unwrapper<TpmFindings> {
+  const unwrap = async ({ stanza, parsed }: Candidate): Promise<Unwrapped<TpmFindings>> => {
     const secrets: Uint8Array[] = [];
     try {
       if (type === 'auxcred/tpm2+host') secrets.push(hostSecretOf(stanza, sshKey));
-      const { secret, value } = await unsealed(parsed.sealed, openDevice, reading.index);
+      const { secret, value } = await unsealed(parsed.sealed, openDevice, index);
       secrets.unshift(secret);
       const fileKey = unwrapStanza(type, parsed, secrets);
       // Only now: until a stanza opens, the SRK in it is untrusted input.
       const { srkName, srkTemplate, policy } = parsed.sealed;
-      reading.found = { value, srk: { srkName, srkTemplate }, policy };
-      return fileKey;
+      return { fileKey, found: { value, srk: { srkName, srkTemplate }, policy } };
     } finally {
       for (const secret of secrets) secret.fill(0);
     }

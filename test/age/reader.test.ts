@@ -32,7 +32,10 @@ before(async () => {
 
 const unwrapper = (name: string, unwrap: () => Uint8Array | undefined): Unwrapper => ({
   name,
-  unwrap: () => Promise.resolve().then(unwrap),
+  unwrap: async () => {
+    const key = await Promise.resolve().then(unwrap);
+    return key && { fileKey: key };
+  },
 });
 const failing = (name: string, code: FailureCode, hint?: string): Unwrapper =>
   unwrapper(name, () => {

@@ -9,10 +9,10 @@ import { FixedFolder } from '../../src/fixed/folder.ts';
 import { fixedValues } from '../../src/fixed/value.ts';
 import type { SecretDeclaration } from '../../src/manifest/declaration.ts';
 import { manifestOf } from '../../src/manifest/manifest.ts';
+import { activeSnapshot } from '../../src/provision/active-snapshot.ts';
 import { runHook } from '../../src/provision/hook.ts';
-import { activeSnapshot } from '../../src/provision/preparing.ts';
 import type { Hook } from '../../src/provision/provision.ts';
-import { type Provisioned, planned, provision } from '../../src/provision/provision.ts';
+import { dryRun, type Provisioned, provision } from '../../src/provision/provision.ts';
 import type { UnitStep } from '../../src/provision/running-units.ts';
 import { type Scope, scopeSeedsOf, seedsOf } from '../../src/seeds/scope.ts';
 import { readFixedFile } from '../../src/snapshot/snapshot.ts';
@@ -70,7 +70,7 @@ export const options = ({ at = november, acceptEarlier = false, acceptOlder = fa
 export const put = (text: string, given: Given = {}): Provisioned =>
   provision(root, paths(), declared(text), given.with ?? scopes, { ...options(given), hook: given.hook ?? runHook });
 export const plan = (text: string, given: Given = {}) =>
-  planned(paths(), declared(text), given.with ?? scopes, options(given));
+  dryRun(paths(), declared(text), given.with ?? scopes, options(given));
 export const write = (name: string, value: string, these = scopes): void => {
   const [, at = '', path = ''] = /^([^/]+\/[^/]+)\/(.+)$/.exec(name) ?? [];
   new FixedFolder(paths().fixed).write({ scope: at, path }, Buffer.from(value), {

@@ -4,10 +4,10 @@ import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import { generationOf, ingredients, periodOf } from '../../src/derive/recipe.ts';
 import { Failure } from '../../src/failure.ts';
+import { activeSnapshot } from '../../src/provision/active-snapshot.ts';
 import { hookProblem, runHook } from '../../src/provision/hook.ts';
 import { planOf, type ReleaseChange } from '../../src/provision/plan.ts';
-import { activeSnapshot } from '../../src/provision/preparing.ts';
-import { planned } from '../../src/provision/provision.ts';
+import { dryRun } from '../../src/provision/provision.ts';
 import { stepsFor } from '../../src/provision/running-units.ts';
 import { pathsUnder } from '../../src/system/paths.ts';
 import { activeValue, december, declared, november, put, root, scope, scopes, useRoot } from './machine.ts';
@@ -176,7 +176,7 @@ describe('plan', () => {
   });
 
   const said = (text: string, undelivered: ReadonlySet<string> = new Set()): string[] => {
-    const { changes } = planned(pathsUnder(root), declared(text), scopes, {
+    const { changes } = dryRun(pathsUnder(root), declared(text), scopes, {
       at: november,
       counter: 1,
       acceptEarlier: false,
@@ -236,7 +236,7 @@ describe('plan', () => {
       const {
         changes,
         hooked: { told, postponed },
-      } = planned(
+      } = dryRun(
         pathsUnder(root),
         declared(hooked(2)),
         scopes,

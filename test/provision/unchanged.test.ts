@@ -3,7 +3,7 @@ import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import { Failure } from '../../src/failure.ts';
-import { activeSnapshot } from '../../src/provision/preparing.ts';
+import { activeSnapshot } from '../../src/provision/active-snapshot.ts';
 import { stepsFor } from '../../src/provision/running-units.ts';
 import { activeValue, type Given, paths, plan, put, root, scopes, touched, useRoot, write } from './machine.ts';
 

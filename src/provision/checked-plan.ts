@@ -10,43 +10,24 @@ import type { SecretDeclaration } from '../manifest/declaration.ts';
 import { largestSecret } from '../manifest/options.ts';
 import { hostScope, type Scope, scopeSeedsOf, seedsOf } from '../seeds/scope.ts';
 import { refuseOldSeeds } from '../seeds/tpm-counter.ts';
-import {
-  type FingerprintLabel,
-  type Release,
-  readFixedFile,
-  readSnapshot,
-  releaseKey,
-  type Snapshot,
-} from '../snapshot/snapshot.ts';
+import { type FingerprintLabel, type Release, readFixedFile, releaseKey, type Snapshot } from '../snapshot/snapshot.ts';
 import type { Paths } from '../system/paths.ts';
+import { activeSnapshot } from './active-snapshot.ts';
 import { withFingerprint } from './fingerprint.ts';
 import { Hashes, hashesIn } from './hashes.ts';
-import { type Plan, type PlanOptions, planOf } from './plan.ts';
+import { type Plan, type PlanInputs, planOf } from './plan.ts';
 
-/** What a plan depends on beside the manifest and the seeds. */
-export interface PlannedOptions
-  extends Pick<PlanOptions, 'at' | 'acceptEarlier' | 'acceptOlder' | 'undelivered' | 'declared'> {
+/** What a caller says about a machine at this moment, beside its manifest and its seeds. */
+export interface Circumstances
+  extends Pick<PlanInputs, 'at' | 'acceptEarlier' | 'acceptOlder' | 'undelivered' | 'declared'> {
   /** The counter of the seeds.age that was opened. */
   readonly counter: number;
   /** The fixed folder as it will be, if it differs from the present one. */
   readonly folder?: FixedFolder;
 }
 
-/**
- * The active snapshot; undefined before the first provision, and if this machine's seed does not authenticate it: then
- * everything is new.
- */
-export function activeSnapshot(paths: Paths, scopes: readonly Scope[]): Snapshot | undefined {
-  try {
-    return readSnapshot(paths, hostScope(scopes));
-  } catch (error) {
-    if (error instanceof Failure && error.code === 'malformed') return undefined;
-    throw error;
-  }
-}
-
-/** A plan that passed all checks, and what its parts are computed with. */
-export interface Prepared {
+/** A plan of which everything can become active, and what its parts are computed with. */
+export interface CheckedPlan {
   readonly plan: Plan;
   readonly before: Snapshot | undefined;
   readonly sources: Sources;
@@ -66,12 +47,12 @@ export interface Prepared {
  * @throws Failure as {@link planOf} does; `older` for old seeds, `invalid-manifest` for a secret that is too long,
  * `malformed` for one that can't be hashed or quoted or whose file is damaged, and whatever `work` throws
  */
-export function withPrepared<T>(
+export function withCheckedPlan<T>(
   paths: Paths | undefined,
   declarations: readonly SecretDeclaration[],
   scopes: readonly Scope[],
-  given: PlannedOptions,
-  work: (prepared: Prepared) => T,
+  given: Circumstances,
+  work: (checked: CheckedPlan) => T,
 ): T {
   const before = paths && activeSnapshot(paths, scopes);
   if (given.acceptOlder !== true) refuseOldSeeds(given.counter, before?.counter ?? 0);
