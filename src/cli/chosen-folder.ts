@@ -13,7 +13,8 @@ import { type Paths, pathsUnder } from '../system/paths.ts';
 import { isTerminal } from '../system/terminals.ts';
 import { askYes } from '../terminal/prompt.ts';
 import { epochOfScope, readVault, type Vault, vaultFiles, vaultFolder } from '../vault/vault.ts';
-import { isVault, withFleetSeed } from './chosen-manifest.ts';
+import { withFleetSeed } from './chosen-manifest.ts';
+import { folderSide, type Side } from './chosen-side.ts';
 import type { Options } from './options.ts';
 
 export interface Place {
@@ -30,14 +31,14 @@ export interface Place {
 /** A place whose seeds are open. */
 export interface OpenPlace extends Place, FolderKeys {}
 
-/** @throws Failure */
-export function placeOf(options: Options): Place {
+/** The fixed folder that the options name. @param side - whose, if it is known otherwise @throws Failure */
+export function placeOf(options: Options, side: Side = folderSide(options)): Place {
   const paths = pathsUnder(options.value('root') ?? '/');
   const [host, group] = [options.value('host'), options.value('group')];
   if (host !== undefined && group !== undefined)
     throw new Failure('usage', "a secret is a host's or a group's, not both");
   const named = group === undefined ? (host === undefined ? undefined : `host/${host}`) : `group/${group}`;
-  if (isVault(options)) {
+  if (side === 'vault') {
     const vault = readVault(vaultFolder(options.value('vault'), process.env));
     if (named !== undefined) epochOfScope(vault, named);
     const { fixed, fetched } = vaultFiles(vault.folder);

@@ -17,7 +17,7 @@ import type { Standpoint } from '../manifest/recipes.ts';
 import { activeRecipe, standpointOf } from '../provision/plan.ts';
 import { activeSnapshot } from '../provision/preparing.ts';
 import { openPinnedSeeds } from '../seeds/open.ts';
-import { pinsPlace, readPins } from '../seeds/pins.ts';
+import { readPins } from '../seeds/pins.ts';
 import { type Scope, scopeSeedsOf, seedsOf, wipeScopes } from '../seeds/scope.ts';
 import { readFixedFile, type Snapshot } from '../snapshot/snapshot.ts';
 import { type Paths, pathsUnder } from '../system/paths.ts';
@@ -33,6 +33,7 @@ import {
   vaultFiles,
   vaultFolder,
 } from '../vault/vault.ts';
+import { manifestSide, secretSide } from './chosen-side.ts';
 import type { Options } from './options.ts';
 
 /** What is known without a seed. */
@@ -52,29 +53,6 @@ export interface OpenView extends View {
   activeRecipe(name: string): Recipe | undefined;
   readonly snapshot: Snapshot | undefined;
 }
-
-/** Whether there is an operator's vault that the command could mean. */
-export function isVault(options: Options): boolean {
-  if (options.value('root') !== undefined) return false;
-  return options.value('vault') !== undefined || existsSync(vaultFiles(vaultFolder(undefined, process.env)).settings);
-}
-
-/**
- * Whether a name without a scope means a secret that this machine declares: it has a seed, and no option says
- * otherwise.
- */
-export const isMachine = (options: Options): boolean =>
-  options.value('root') !== undefined ||
-  (['host', 'group', 'vault'].every((name) => options.value(name) === undefined) &&
-    existsSync(pinsPlace(pathsUnder('/')).file));
-
-/** Whether the options ask for the vault. */
-export const isOperator = (options: Options): boolean =>
-  options.value('host') !== undefined || options.value('vault') !== undefined;
-
-/** Whether the vault's seeds are needed: it was asked for, or this machine has no seed of its own. */
-export const opensVault = (options: Options): boolean =>
-  isOperator(options) || (isVault(options) && !isMachine(options));
 
 /** The host that `--host=` names. @throws Failure `usage` without the option, `not-found` for an unknown host */
 function hostIn(vault: Vault, options: Options): VaultHost {
@@ -150,7 +128,7 @@ function operatorView(vault: Vault, host: VaultHost, options: Options): View {
  * @throws Failure, `invalid-manifest` if the manifest has errors
  */
 export function viewOf(options: Options): View {
-  if (isOperator(options)) {
+  if (manifestSide(options) === 'vault') {
     const { vault, host } = vaultHost(options);
     return operatorView(vault, host, options);
   }
@@ -202,7 +180,7 @@ export async function withHostViews<T>(
  * @throws Failure as {@link viewOf}, or if the seeds do not open
  */
 export async function withOpenView<T>(options: Options, work: (view: OpenView) => T): Promise<T> {
-  if (opensVault(options)) {
+  if (secretSide(options) === 'vault') {
     const { vault, host } = vaultHost(options);
     let result: { readonly value: T } | undefined;
     await withHostViews(vault, [host], options, (view) => {

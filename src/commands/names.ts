@@ -1,5 +1,6 @@
 import { placeOf } from '../cli/chosen-folder.ts';
-import { isMachine, isVault, viewOf } from '../cli/chosen-manifest.ts';
+import { viewOf } from '../cli/chosen-manifest.ts';
+import { folderSide, secretSide } from '../cli/chosen-side.ts';
 import { exampleNames, examplesFolder } from '../cli/examples.ts';
 import { nameLists, verbNames } from '../cli/manual.ts';
 import { Options } from '../cli/options.ts';
@@ -31,7 +32,7 @@ function namesOf(options: Options): string[] {
     case 'groups':
       return groupsOf(options);
     case 'scopes':
-      return isVault(options)
+      return folderSide(options) === 'vault'
         ? [
             ...[...vaultOf(options).hosts.keys()].map((name) => `host/${name}`),
             ...groupsOf(options).map((name) => `group/${name}`),
@@ -47,16 +48,17 @@ function namesOf(options: Options): string[] {
 const vaultOf = (options: Options): Vault => readVault(vaultFolder(options.value('vault'), process.env));
 
 const configuredVaults = (options: Options): string[] => {
-  const vaults = isVault(options)
-    ? vaultOf(options).others
-    : readMachineVaults(pathsUnder(options.value('root') ?? '/').vaults);
+  const vaults =
+    folderSide(options) === 'vault'
+      ? vaultOf(options).others
+      : readMachineVaults(pathsUnder(options.value('root') ?? '/').vaults);
   return [...vaults.keys()];
 };
 
 const groupsOf = (options: Options): string[] => [...vaultOf(options).hosts.values()].flatMap(({ groups }) => groups);
 
 const declared = (options: Options): string[] =>
-  isMachine(options) || options.value('host') !== undefined
+  secretSide(options) === 'machine' || options.value('host') !== undefined
     ? viewOf(options).manifest.declarations.map(({ name }) => name)
     : [];
 
