@@ -12,9 +12,9 @@ import { refuseForeign } from '../system/held-folder.ts';
 import { type Paths, pathsUnder } from '../system/paths.ts';
 import { isTerminal } from '../system/terminals.ts';
 import { askYes } from '../terminal/prompt.ts';
-import { epochOfScope, readVault, type Vault, vaultFiles, vaultFolder } from '../vault/vault.ts';
-import { withFleetSeed } from './chosen-manifest.ts';
+import { epochOfScope, type Vault, vaultFiles } from '../vault/vault.ts';
 import { folderSide, type Side } from './chosen-side.ts';
+import { chosenVault, withFleetSeed } from './chosen-vault.ts';
 import type { Options } from './options.ts';
 
 export interface Place {
@@ -39,7 +39,7 @@ export function placeOf(options: Options, side: Side = folderSide(options)): Pla
     throw new Failure('usage', "a secret is a host's or a group's, not both");
   const named = group === undefined ? (host === undefined ? undefined : `host/${host}`) : `group/${group}`;
   if (side === 'vault') {
-    const vault = readVault(vaultFolder(options.value('vault'), process.env));
+    const vault = chosenVault(options);
     if (named !== undefined) epochOfScope(vault, named);
     const { fixed, fetched } = vaultFiles(vault.folder);
     return { folder: new FixedFolder(fixed), fetched, vault, paths, scope: named };

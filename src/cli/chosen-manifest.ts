@@ -1,8 +1,5 @@
-/** Whose secrets a command works on: this machine's or, on the operator's side, those of a host in the vault. */
+/** The manifest that a call is about: this machine's, or that of a host in the operator's vault. */
 import { existsSync } from 'node:fs';
-import { homedir } from 'node:os';
-import { join } from 'node:path';
-import type { Identities } from '../age/identities.ts';
 import type { Recipe } from '../derive/recipe.ts';
 import type { Sources } from '../derive/value.ts';
 import { Failure } from '../failure.ts';
@@ -21,19 +18,10 @@ import { readPins } from '../seeds/pins.ts';
 import { type Scope, scopeSeedsOf, seedsOf, wipeScopes } from '../seeds/scope.ts';
 import { readFixedFile, type Snapshot } from '../snapshot/snapshot.ts';
 import { type Paths, pathsUnder } from '../system/paths.ts';
-import { askSecret } from '../terminal/prompt.ts';
 import { say } from '../terminal/say.ts';
-import {
-  epochsOf,
-  hostOf,
-  readVault,
-  scopesOf,
-  type Vault,
-  type VaultHost,
-  vaultFiles,
-  vaultFolder,
-} from '../vault/vault.ts';
+import { epochsOf, scopesOf, type Vault, type VaultHost, vaultFiles } from '../vault/vault.ts';
 import { manifestSide, secretSide } from './chosen-side.ts';
+import { chosenHost, chosenVault, withFleetSeed } from './chosen-vault.ts';
 import type { Options } from './options.ts';
 
 /** What is known without a seed. */
@@ -52,17 +40,6 @@ export interface OpenView extends View {
    */
   activeRecipe(name: string): Recipe | undefined;
   readonly snapshot: Snapshot | undefined;
-}
-
-/** The host that `--host=` names. @throws Failure `usage` without the option, `not-found` for an unknown host */
-function hostIn(vault: Vault, options: Options): VaultHost {
-  const name = options.value('host');
-  if (name === undefined)
-    throw options.lacks(
-      'a host whose secret is meant',
-      `--host=${[...vault.hosts.keys()].join(', --host=') || 'HOST'}`,
-    );
-  return hostOf(vault, name);
 }
 
 /**
@@ -104,12 +81,6 @@ export function manifestFor(host: VaultHost, options: Options): Manifest {
   return manifest;
 }
 
-/** The vault, and the host in it that `--host=` names. @throws Failure */
-export function vaultHost(options: Options): { readonly vault: Vault; readonly host: VaultHost } {
-  const vault = readVault(vaultFolder(options.value('vault'), process.env));
-  return { vault, host: hostIn(vault, options) };
-}
-
 function operatorView(vault: Vault, host: VaultHost, options: Options): View {
   const manifest = sound(manifestFor(host, options), `auxcred check --host=${host.name}`);
   return {
@@ -129,7 +100,7 @@ function operatorView(vault: Vault, host: VaultHost, options: Options): View {
  */
 export function viewOf(options: Options): View {
   if (manifestSide(options) === 'vault') {
-    const { vault, host } = vaultHost(options);
+    const { vault, host } = chosenHost(options);
     return operatorView(vault, host, options);
   }
   const root = options.value('root') ?? '/';
@@ -148,31 +119,39 @@ export function viewOf(options: Options): View {
   };
 }
 
-/** Does `work` for some hosts of the vault, and opens the fleet seed once for all of them. @throws Failure */
-export async function withHostViews<T>(
+/**
+ * Reads a host's manifest, and gives the `work` to do for it once the fleet seed is open.
+ * @throws Failure
+ */
+function workFor<T>(
   vault: Vault,
-  hosts: readonly VaultHost[],
+  host: VaultHost,
   options: Options,
   work: (view: OpenView) => T,
-): Promise<T[]> {
-  const views = hosts.map((host) => ({ host, view: operatorView(vault, host, options) }));
-  return await withFleetSeed(vault, options, (fleetSeed) =>
-    views.map(({ host, view }) => {
-      const scopes = scopesOf(vault, host, fleetSeed);
-      try {
-        const fixedFiles = new FixedFiles(new FixedFolder(vaultFiles(vault.folder).fixed), scopeSeedsOf(scopes));
-        return work({
-          manifest: view.manifest,
-          standpoint: { ...view.standpoint, fixed: fixedFiles.find },
-          sources: sourcesOf(scopes, fixedFiles),
-          activeRecipe: () => undefined,
-          snapshot: undefined,
-        });
-      } finally {
-        wipeScopes(scopes);
-      }
-    }),
-  );
+): (fleetSeed: Uint8Array) => T {
+  const { manifest, standpoint } = operatorView(vault, host, options);
+  return (fleetSeed) => {
+    const scopes = scopesOf(vault, host, fleetSeed);
+    try {
+      const fixedFiles = new FixedFiles(new FixedFolder(vaultFiles(vault.folder).fixed), scopeSeedsOf(scopes));
+      return work({
+        manifest,
+        standpoint: { ...standpoint, fixed: fixedFiles.find },
+        sources: sourcesOf(scopes, fixedFiles),
+        activeRecipe: () => undefined,
+        snapshot: undefined,
+      });
+    } finally {
+      wipeScopes(scopes);
+    }
+  };
+}
+
+/** Does `work` for each host of the vault, and opens the fleet seed once for all of them. @throws Failure */
+export async function withEveryHost<T>(options: Options, work: (view: OpenView) => T): Promise<T[]> {
+  const vault = chosenVault(options);
+  const all = [...vault.hosts.values()].map((host) => workFor(vault, host, options, work));
+  return await withFleetSeed(vault, options, (fleetSeed) => all.map((one) => one(fleetSeed)));
 }
 
 /**
@@ -181,13 +160,8 @@ export async function withHostViews<T>(
  */
 export async function withOpenView<T>(options: Options, work: (view: OpenView) => T): Promise<T> {
   if (secretSide(options) === 'vault') {
-    const { vault, host } = vaultHost(options);
-    let result: { readonly value: T } | undefined;
-    await withHostViews(vault, [host], options, (view) => {
-      result = { value: work(view) };
-    });
-    if (result === undefined) throw new TypeError('one host has one view');
-    return result.value;
+    const { vault, host } = chosenHost(options);
+    return await withFleetSeed(vault, options, workFor(vault, host, options, work));
   }
   const { manifest } = viewOf(options);
   const paths = pathsUnder(options.value('root') ?? '/');
@@ -213,43 +187,5 @@ function sourcesOf(scopes: readonly Scope[], fixedFiles: FixedFiles, paths?: Pat
   return {
     seedOf,
     fixedValue: fixedValues(seedOf, (recipe) => fixedFiles.bytes(recipe) ?? (paths && readFixedFile(paths, recipe))),
-  };
-}
-
-/** Opens the fleet seed for `work` and wipes it afterwards. @throws Failure */
-export async function withFleetSeed<T>(
-  vault: Vault,
-  options: Options,
-  work: (fleetSeed: Uint8Array) => T | Promise<T>,
-): Promise<T> {
-  // Loaded only here, so that commands on a machine need not wait for the age library.
-  const { openFleetSeed } = await import('../vault/fleet-seed.ts');
-  const fleetSeed = await openFleetSeed(vaultFiles(vault.folder).seed, fleetKeys(vault, options));
-  try {
-    return await work(fleetSeed);
-  } finally {
-    fleetSeed.fill(0);
-  }
-}
-
-/** The identities from the options, else the vault's, else the user's own. */
-export function fleetKeys(vault: Vault, options: Options): Identities {
-  const named = [
-    ...options.list('identity'),
-    ...(process.env['AUXCRED_IDENTITY'] === undefined ? [] : [process.env['AUXCRED_IDENTITY']]),
-  ];
-  const own = [
-    join(process.env['XDG_CONFIG_HOME'] ?? join(homedir(), '.config'), 'age/keys.txt'),
-    join(homedir(), '.ssh/id_ed25519'),
-  ];
-  return {
-    identities: named.length > 0 ? named : vault.identities.length > 0 ? vault.identities : own,
-    passphrase: () =>
-      Promise.resolve(
-        new TextDecoder().decode(
-          askSecret('passphrase of the fleet seed', '--identity=FILE opens a fleet seed that is encrypted to a key'),
-        ),
-      ),
-    hint: '--identity=FILE, AUXCRED_IDENTITY, or identity = ["FILE"] in vault.toml',
   };
 }

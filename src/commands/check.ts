@@ -1,5 +1,6 @@
-import { manifestFor, namedFolders, vaultHost } from '../cli/chosen-manifest.ts';
+import { manifestFor, namedFolders } from '../cli/chosen-manifest.ts';
 import { manifestSide } from '../cli/chosen-side.ts';
+import { chosenHost } from '../cli/chosen-vault.ts';
 import { Options } from '../cli/options.ts';
 import { exitStatus, Failure } from '../failure.ts';
 import type { Unservable } from '../machine/servable.ts';
@@ -36,7 +37,7 @@ export async function check(argv: readonly string[]): Promise<number> {
 function chosenManifest(options: Options): Manifest {
   const named = namedFolders(options);
   if (manifestSide(options) === 'vault') {
-    const { host } = vaultHost(options);
+    const { host } = chosenHost(options);
     return withUnread(manifestFor(host, options), named.length > 0 ? named : host.manifest);
   }
   if (named.length > 0) return withUnread(manifestOf(filesIn(named)), named);

@@ -1,6 +1,7 @@
 import { placeOf } from '../cli/chosen-folder.ts';
 import { viewOf } from '../cli/chosen-manifest.ts';
 import { folderSide, secretSide } from '../cli/chosen-side.ts';
+import { chosenVault } from '../cli/chosen-vault.ts';
 import { exampleNames, examplesFolder } from '../cli/examples.ts';
 import { nameLists, verbNames } from '../cli/manual.ts';
 import { Options } from '../cli/options.ts';
@@ -9,7 +10,7 @@ import { readPins } from '../seeds/pins.ts';
 import { pathsUnder } from '../system/paths.ts';
 import { print } from '../terminal/say.ts';
 import { knownVaults } from '../vault/settings.ts';
-import { readMachineVaults, readVault, type Vault, vaultFolder } from '../vault/vault.ts';
+import { readMachineVaults } from '../vault/vault.ts';
 
 /** `auxcred names WHAT`: prints what a shell offers on TAB. Opens no seed; if anything goes wrong it prints nothing. */
 export function names(argv: readonly string[]): number {
@@ -28,13 +29,13 @@ function namesOf(options: Options): string[] {
     case 'fixed':
       return fixed(options);
     case 'hosts':
-      return [...vaultOf(options).hosts.keys()];
+      return [...chosenVault(options).hosts.keys()];
     case 'groups':
       return groupsOf(options);
     case 'scopes':
       return folderSide(options) === 'vault'
         ? [
-            ...[...vaultOf(options).hosts.keys()].map((name) => `host/${name}`),
+            ...[...chosenVault(options).hosts.keys()].map((name) => `host/${name}`),
             ...groupsOf(options).map((name) => `group/${name}`),
           ]
         : pinned(options);
@@ -45,17 +46,16 @@ function namesOf(options: Options): string[] {
   }
 }
 
-const vaultOf = (options: Options): Vault => readVault(vaultFolder(options.value('vault'), process.env));
-
 const configuredVaults = (options: Options): string[] => {
   const vaults =
     folderSide(options) === 'vault'
-      ? vaultOf(options).others
+      ? chosenVault(options).others
       : readMachineVaults(pathsUnder(options.value('root') ?? '/').vaults);
   return [...vaults.keys()];
 };
 
-const groupsOf = (options: Options): string[] => [...vaultOf(options).hosts.values()].flatMap(({ groups }) => groups);
+const groupsOf = (options: Options): string[] =>
+  [...chosenVault(options).hosts.values()].flatMap(({ groups }) => groups);
 
 const declared = (options: Options): string[] =>
   secretSide(options) === 'machine' || options.value('host') !== undefined

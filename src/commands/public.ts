@@ -1,4 +1,4 @@
-import { type OpenView, withHostViews, withOpenView } from '../cli/chosen-manifest.ts';
+import { type OpenView, withEveryHost, withOpenView } from '../cli/chosen-manifest.ts';
 import { chosenRecipe } from '../cli/chosen-recipe.ts';
 import { manifestSide, secretSide } from '../cli/chosen-side.ts';
 import { Options } from '../cli/options.ts';
@@ -17,7 +17,6 @@ import { Failure } from '../failure.ts';
 import { readIfPresent } from '../system/files.ts';
 import { shellWord } from '../system/shell.ts';
 import { counted, print, printJson, printTable, say } from '../terminal/say.ts';
-import { readVault, vaultFolder } from '../vault/vault.ts';
 
 /**
  * `auxcred public NAME` prints the public half of a key pair; `--all` prints those of all key pairs in the manifest, and
@@ -62,9 +61,7 @@ async function presentKeys(options: Options, everyHost: boolean): Promise<Public
     scopeParts(view.standpoint.host).name,
     new Map(keyPairs(view).map((name) => [name, publicHalf(view, name, options)])),
   ];
-  if (!everyHost) return new Map([await withOpenView(options, keysOf)]);
-  const vault = readVault(vaultFolder(options.value('vault'), process.env));
-  return new Map(await withHostViews(vault, [...vault.hosts.values()], options, keysOf));
+  return new Map(everyHost ? await withEveryHost(options, keysOf) : [await withOpenView(options, keysOf)]);
 }
 
 /** @throws Failure `refused` after saying what differs */
