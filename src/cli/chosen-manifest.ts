@@ -9,7 +9,6 @@ import { fixedValues } from '../fixed/value.ts';
 import { openersOf } from '../machine/openers.ts';
 import { filesIn, manifestFiles } from '../manifest/folder.ts';
 import { type Manifest, manifestOf } from '../manifest/manifest.ts';
-import { problemText } from '../manifest/problem-text.ts';
 import type { Standpoint } from '../manifest/recipes.ts';
 import { activeRecipe, standpointOf } from '../provision/plan.ts';
 import { activeSnapshot } from '../provision/preparing.ts';
@@ -18,11 +17,11 @@ import { readPins } from '../seeds/pins.ts';
 import { type Scope, scopeSeedsOf, seedsOf, wipeScopes } from '../seeds/scope.ts';
 import { readFixedFile, type Snapshot } from '../snapshot/snapshot.ts';
 import { type Paths, pathsUnder } from '../system/paths.ts';
-import { say } from '../terminal/say.ts';
 import { epochsOf, scopesOf, type Vault, type VaultHost, vaultFiles } from '../vault/vault.ts';
 import { manifestSide, secretSide } from './chosen-side.ts';
 import { chosenHost, chosenVault, withFleetSeed } from './chosen-vault.ts';
 import type { Options } from './options.ts';
+import { sound } from './sound-manifest.ts';
 
 /** What is known without a seed. */
 export interface View {
@@ -40,22 +39,6 @@ export interface OpenView extends View {
    */
   activeRecipe(name: string): Recipe | undefined;
   readonly snapshot: Snapshot | undefined;
-}
-
-/**
- * The manifest, if it has no errors.
- * @param check - the command that also prints its warnings
- * @throws Failure `invalid-manifest` after printing every error
- */
-export function sound(manifest: Manifest, check = 'auxcred check'): Manifest {
-  const errors = manifest.problems.filter(({ severity }) => severity === 'error');
-  for (const { hint, ...problem } of errors) {
-    say(problemText({ ...problem, hint: undefined }));
-    if (hint !== undefined) say(`hint: ${hint}`);
-  }
-  if (errors.length > 0)
-    throw new Failure('invalid-manifest', 'the manifest has errors', { hint: `${check} also prints its warnings` });
-  return manifest;
 }
 
 /** The folders of `--manifest=`. @throws Failure `not-found` if one is missing: an empty manifest would be sound */

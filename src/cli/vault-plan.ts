@@ -7,10 +7,11 @@ import { wipeScopes } from '../seeds/scope.ts';
 import type { Release } from '../snapshot/snapshot.ts';
 import { counted, printJson, printTable, say } from '../terminal/say.ts';
 import { scopesOf, vaultFiles } from '../vault/vault.ts';
-import { manifestFor, sound } from './chosen-manifest.ts';
+import { manifestFor } from './chosen-manifest.ts';
 import { periodNamed } from './chosen-recipe.ts';
 import { chosenHost, withFleetSeed } from './chosen-vault.ts';
 import type { Options } from './options.ts';
+import { sound } from './sound-manifest.ts';
 
 /**
  * Prints what a host would get from the vault's manifest, fixed folder and seeds, as if nothing were active there. Does

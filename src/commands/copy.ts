@@ -2,10 +2,10 @@ import { chownSync, cpSync, existsSync, mkdirSync, readFileSync, realpathSync, s
 import { dirname, join, normalize } from 'node:path';
 import { utf8 } from '../bytes.ts';
 import { placeOf } from '../cli/chosen-folder.ts';
-import { sound } from '../cli/chosen-manifest.ts';
 import { chosenVault, withFleetSeed } from '../cli/chosen-vault.ts';
 import { Options } from '../cli/options.ts';
 import { otherVault } from '../cli/other-vault.ts';
+import { sound } from '../cli/sound-manifest.ts';
 import { brokerDropIn, mergedDropIn } from '../drop-ins/broker-drop-in.ts';
 import { Failure } from '../failure.ts';
 import { FixedFolder } from '../fixed/folder.ts';
