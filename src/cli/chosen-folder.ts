@@ -17,6 +17,7 @@ import { folderSide, type Side } from './chosen-side.ts';
 import { chosenVault, withFleetSeed } from './chosen-vault.ts';
 import type { Options } from './options.ts';
 
+/** A fixed folder with its surroundings, for verbs about fixed secrets: `folderSide` says whose it is. */
 export interface Place {
   readonly folder: FixedFolder;
   /** Where `auxcred fetch` records what it has seen of other vaults. */

@@ -23,14 +23,14 @@ import { chosenHost, chosenVault, withFleetSeed } from './chosen-vault.ts';
 import type { Options } from './options.ts';
 import { sound } from './sound-manifest.ts';
 
-/** What is known without a seed. */
+/** A manifest and its host's state, for verbs about declared secrets: `manifestSide` says whose. Needs no seed. */
 export interface View {
   readonly manifest: Manifest;
   /** The present state. */
   readonly standpoint: Standpoint;
 }
 
-/** What is known with the seeds, which are wiped afterwards. */
+/** A view with open seeds, which are wiped afterwards; `secretSide` says whose. */
 export interface OpenView extends View {
   readonly sources: Sources;
   /**
