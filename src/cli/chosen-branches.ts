@@ -4,29 +4,25 @@ import { defaultBoot, installedBoots, installedDigests } from '../health/boot-en
 import { bootedNow, nextBoot, nextBoots, type WantedNextBoot } from '../health/next-boot.ts';
 import { type BranchWish, type ChosenBranches, chooseBranches } from '../machine/branches.ts';
 import type { SealWishes } from '../machine/sealing.ts';
-import { type MeasuredLog, readLog } from '../measured/measured-log.ts';
+import { type LogFiles, type MeasuredLog, neededLog, readLog } from '../measured/measured-log.ts';
 import { predictBoot } from '../measured/prediction.ts';
 import { type BranchLabels, branchId, readLabels, writeLabels } from '../seeds/branch-labels.ts';
 import type { Paths } from '../system/paths.ts';
 import { say, warn } from '../terminal/say.ts';
 import { mostBranches, type PcrValues, sameValues, type TpmPolicy } from '../tpm2/policy.ts';
+import { type ChosenPrediction, chosenPrediction } from './chosen-prediction.ts';
 import type { Options } from './options.ts';
 
 /** Which literal branches a reseal adds. All but `this-boot` also keep those that the seed has. */
-export interface BranchMode {
+export interface BranchMode extends Partial<ChosenPrediction> {
   readonly kind: 'this-boot' | 'add-branch' | 'predict' | 'installed';
-  /** What `--predict` names; undefined for what boots by default. */
-  readonly named?: string | undefined;
-  readonly commandLine?: string | undefined;
 }
 
 /** Reads the mode. @throws Failure `usage` for options that exclude each other */
 export function branchMode(options: Options): BranchMode {
-  const named = options.value('predict');
-  const commandLine = options.value('cmdline');
   const given = [
     ...(options.flag('add-branch') ? ['add-branch' as const] : []),
-    ...(named === undefined ? [] : ['predict' as const]),
+    ...(options.value('predict') === undefined ? [] : ['predict' as const]),
     ...(options.flag('installed') ? ['installed' as const] : []),
   ];
   const [kind = 'this-boot', other] = given;
@@ -34,9 +30,7 @@ export function branchMode(options: Options): BranchMode {
     throw new Failure('usage', `--${kind} and --${other} exclude each other`, {
       hint: '--predict and --installed also keep the branches that the seed has',
     });
-  if (commandLine !== undefined && kind !== 'predict')
-    throw new Failure('usage', '--cmdline needs --predict', { hint: '--predict alone is the entry that boots next' });
-  return { kind, named: named === '' ? undefined : named, commandLine };
+  return { kind, ...chosenPrediction(options) };
 }
 
 /**
@@ -55,7 +49,7 @@ export function chosenBranches(
       hint: '--tpm2-pcrs=4+7',
     });
   if (mode.kind !== 'this-boot' && !policy) warn('it is not known which branches the seed had, so none is kept');
-  const log = mode.kind === 'this-boot' || mode.kind === 'add-branch' ? readableLog(paths) : neededLog(paths);
+  const log = mode.kind === 'this-boot' || mode.kind === 'add-branch' ? readableLog(paths) : neededLogOf(paths);
   const installed = installedDigests(paths);
   let labels: BranchLabels = new Map();
   let kept: ChosenBranches['kept'] = [];
@@ -110,7 +104,7 @@ function sayDropped(entry: string | undefined, isInstalled: boolean): void {
 /** The log of this boot, if there is one that can be read. Without it, branches have no names. */
 function readableLog(paths: Paths): MeasuredLog | undefined {
   try {
-    return readLog({ firmware: paths.firmwareLog, userspace: paths.userspaceLog });
+    return readLog(logFiles(paths));
   } catch (error) {
     if (error instanceof Failure) return undefined;
     throw error;
@@ -118,13 +112,16 @@ function readableLog(paths: Paths): MeasuredLog | undefined {
 }
 
 /** The log of this boot. @throws Failure `not-found` if there is none, `malformed` if it is damaged */
-function neededLog(paths: Paths): MeasuredLog {
-  const log = readLog({ firmware: paths.firmwareLog, userspace: paths.userspaceLog });
-  if (log) return log;
-  throw new Failure('not-found', `there is no log of a measured boot at ${paths.firmwareLog}`, {
-    hint: 'without one the next boot is not known: auxcred reseal --no-tpm2-pcrs, and bind again after the reboot',
-  });
-}
+const neededLogOf = (paths: Paths): MeasuredLog =>
+  neededLog(
+    logFiles(paths),
+    'without one the next boot is not known: auxcred reseal --no-tpm2-pcrs, and bind again after the reboot',
+  );
+
+const logFiles = ({ firmwareLog, userspaceLog }: Paths): LogFiles => ({
+  firmware: firmwareLog,
+  userspace: userspaceLog,
+});
 
 /**
  * The boots to predict, the most important first, one at a time since their images are large.
@@ -195,7 +192,7 @@ function wishesFor(
  * @throws Failure as {@link chosenBranches}
  */
 export function isPrepared(paths: Paths, { branches }: TpmPolicy): number | undefined {
-  const log = neededLog(paths);
+  const log = neededLogOf(paths);
   const pcrs = [...(branches[0]?.keys() ?? [])];
   const wanted = wishesFor(
     log,

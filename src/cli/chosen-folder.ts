@@ -12,10 +12,12 @@ import { refuseForeign } from '../system/held-folder.ts';
 import { type Paths, pathsUnder } from '../system/paths.ts';
 import { isTerminal } from '../system/terminals.ts';
 import { askYes } from '../terminal/prompt.ts';
-import { epochOfScope, readVault, type Vault, vaultFiles, vaultFolder } from '../vault/vault.ts';
-import { isVault, withFleetSeed } from './chosen-manifest.ts';
+import { epochOfScope, type Vault, vaultFiles } from '../vault/vault.ts';
+import { folderSide, type Side } from './chosen-side.ts';
+import { chosenVault, withFleetSeed } from './chosen-vault.ts';
 import type { Options } from './options.ts';
 
+/** A fixed folder with its surroundings, for verbs about fixed secrets: `folderSide` says whose it is. */
 export interface Place {
   readonly folder: FixedFolder;
   /** Where `auxcred fetch` records what it has seen of other vaults. */
@@ -30,15 +32,15 @@ export interface Place {
 /** A place whose seeds are open. */
 export interface OpenPlace extends Place, FolderKeys {}
 
-/** @throws Failure */
-export function placeOf(options: Options): Place {
+/** The fixed folder that the options name. @param side - whose, if it is known otherwise @throws Failure */
+export function placeOf(options: Options, side: Side = folderSide(options)): Place {
   const paths = pathsUnder(options.value('root') ?? '/');
   const [host, group] = [options.value('host'), options.value('group')];
   if (host !== undefined && group !== undefined)
     throw new Failure('usage', "a secret is a host's or a group's, not both");
   const named = group === undefined ? (host === undefined ? undefined : `host/${host}`) : `group/${group}`;
-  if (isVault(options)) {
-    const vault = readVault(vaultFolder(options.value('vault'), process.env));
+  if (side === 'vault') {
+    const vault = chosenVault(options);
     if (named !== undefined) epochOfScope(vault, named);
     const { fixed, fetched } = vaultFiles(vault.folder);
     return { folder: new FixedFolder(fixed), fetched, vault, paths, scope: named };

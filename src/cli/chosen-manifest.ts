@@ -1,8 +1,5 @@
-/** Whose secrets a command works on: this machine's or, on the operator's side, those of a host in the vault. */
+/** The manifest that a call is about: this machine's, or that of a host in the operator's vault. */
 import { existsSync } from 'node:fs';
-import { homedir } from 'node:os';
-import { join } from 'node:path';
-import type { Identities } from '../age/identities.ts';
 import type { Recipe } from '../derive/recipe.ts';
 import type { Sources } from '../derive/value.ts';
 import { Failure } from '../failure.ts';
@@ -12,37 +9,28 @@ import { fixedValues } from '../fixed/value.ts';
 import { openersOf } from '../machine/openers.ts';
 import { filesIn, manifestFiles } from '../manifest/folder.ts';
 import { type Manifest, manifestOf } from '../manifest/manifest.ts';
-import { problemText } from '../manifest/problem-text.ts';
 import type { Standpoint } from '../manifest/recipes.ts';
 import { activeSnapshot } from '../provision/active-snapshot.ts';
 import { activeRecipe, standpointOf } from '../provision/plan.ts';
 import { openPinnedSeeds } from '../seeds/open.ts';
-import { pinsPlace, readPins } from '../seeds/pins.ts';
+import { readPins } from '../seeds/pins.ts';
 import { type Scope, scopeSeedsOf, seedsOf, wipeScopes } from '../seeds/scope.ts';
 import { readFixedFile, type Snapshot } from '../snapshot/snapshot.ts';
 import { type Paths, pathsUnder } from '../system/paths.ts';
-import { askSecret } from '../terminal/prompt.ts';
-import { say } from '../terminal/say.ts';
-import {
-  epochsOf,
-  hostOf,
-  readVault,
-  scopesOf,
-  type Vault,
-  type VaultHost,
-  vaultFiles,
-  vaultFolder,
-} from '../vault/vault.ts';
+import { epochsOf, scopesOf, type Vault, type VaultHost, vaultFiles } from '../vault/vault.ts';
+import { manifestSide, secretSide } from './chosen-side.ts';
+import { chosenHost, chosenVault, withFleetSeed } from './chosen-vault.ts';
 import type { Options } from './options.ts';
+import { sound } from './sound-manifest.ts';
 
-/** What is known without a seed. */
+/** A manifest and its host's state, for verbs about declared secrets: `manifestSide` says whose. Needs no seed. */
 export interface View {
   readonly manifest: Manifest;
   /** The present state. */
   readonly standpoint: Standpoint;
 }
 
-/** What is known with the seeds, which are wiped afterwards. */
+/** A view with open seeds, which are wiped afterwards; `secretSide` says whose. */
 export interface OpenView extends View {
   readonly sources: Sources;
   /**
@@ -51,56 +39,6 @@ export interface OpenView extends View {
    */
   activeRecipe(name: string): Recipe | undefined;
   readonly snapshot: Snapshot | undefined;
-}
-
-/** Whether there is an operator's vault that the command could mean. */
-export function isVault(options: Options): boolean {
-  if (options.value('root') !== undefined) return false;
-  return options.value('vault') !== undefined || existsSync(vaultFiles(vaultFolder(undefined, process.env)).settings);
-}
-
-/**
- * Whether a name without a scope means a secret that this machine declares: it has a seed, and no option says
- * otherwise.
- */
-export const isMachine = (options: Options): boolean =>
-  options.value('root') !== undefined ||
-  (['host', 'group', 'vault'].every((name) => options.value(name) === undefined) &&
-    existsSync(pinsPlace(pathsUnder('/')).file));
-
-/** Whether the options ask for the vault. */
-export const isOperator = (options: Options): boolean =>
-  options.value('host') !== undefined || options.value('vault') !== undefined;
-
-/** Whether the vault's seeds are needed: it was asked for, or this machine has no seed of its own. */
-export const opensVault = (options: Options): boolean =>
-  isOperator(options) || (isVault(options) && !isMachine(options));
-
-/** The host that `--host=` names. @throws Failure `usage` without the option, `not-found` for an unknown host */
-function hostIn(vault: Vault, options: Options): VaultHost {
-  const name = options.value('host');
-  if (name === undefined)
-    throw options.lacks(
-      'a host whose secret is meant',
-      `--host=${[...vault.hosts.keys()].join(', --host=') || 'HOST'}`,
-    );
-  return hostOf(vault, name);
-}
-
-/**
- * The manifest, if it has no errors.
- * @param check - the command that also prints its warnings
- * @throws Failure `invalid-manifest` after printing every error
- */
-export function sound(manifest: Manifest, check = 'auxcred check'): Manifest {
-  const errors = manifest.problems.filter(({ severity }) => severity === 'error');
-  for (const { hint, ...problem } of errors) {
-    say(problemText({ ...problem, hint: undefined }));
-    if (hint !== undefined) say(`hint: ${hint}`);
-  }
-  if (errors.length > 0)
-    throw new Failure('invalid-manifest', 'the manifest has errors', { hint: `${check} also prints its warnings` });
-  return manifest;
 }
 
 /** The folders of `--manifest=`. @throws Failure `not-found` if one is missing: an empty manifest would be sound */
@@ -126,12 +64,6 @@ export function manifestFor(host: VaultHost, options: Options): Manifest {
   return manifest;
 }
 
-/** The vault, and the host in it that `--host=` names. @throws Failure */
-export function vaultHost(options: Options): { readonly vault: Vault; readonly host: VaultHost } {
-  const vault = readVault(vaultFolder(options.value('vault'), process.env));
-  return { vault, host: hostIn(vault, options) };
-}
-
 function operatorView(vault: Vault, host: VaultHost, options: Options): View {
   const manifest = sound(manifestFor(host, options), `auxcred check --host=${host.name}`);
   return {
@@ -150,8 +82,8 @@ function operatorView(vault: Vault, host: VaultHost, options: Options): View {
  * @throws Failure, `invalid-manifest` if the manifest has errors
  */
 export function viewOf(options: Options): View {
-  if (isOperator(options)) {
-    const { vault, host } = vaultHost(options);
+  if (manifestSide(options) === 'vault') {
+    const { vault, host } = chosenHost(options);
     return operatorView(vault, host, options);
   }
   const root = options.value('root') ?? '/';
@@ -170,31 +102,39 @@ export function viewOf(options: Options): View {
   };
 }
 
-/** Does `work` for some hosts of the vault, and opens the fleet seed once for all of them. @throws Failure */
-export async function withHostViews<T>(
+/**
+ * Reads a host's manifest, and gives the `work` to do for it once the fleet seed is open.
+ * @throws Failure
+ */
+function workFor<T>(
   vault: Vault,
-  hosts: readonly VaultHost[],
+  host: VaultHost,
   options: Options,
   work: (view: OpenView) => T,
-): Promise<T[]> {
-  const views = hosts.map((host) => ({ host, view: operatorView(vault, host, options) }));
-  return await withFleetSeed(vault, options, (fleetSeed) =>
-    views.map(({ host, view }) => {
-      const scopes = scopesOf(vault, host, fleetSeed);
-      try {
-        const fixedFiles = new FixedFiles(new FixedFolder(vaultFiles(vault.folder).fixed), scopeSeedsOf(scopes));
-        return work({
-          manifest: view.manifest,
-          standpoint: { ...view.standpoint, fixed: fixedFiles.find },
-          sources: sourcesOf(scopes, fixedFiles),
-          activeRecipe: () => undefined,
-          snapshot: undefined,
-        });
-      } finally {
-        wipeScopes(scopes);
-      }
-    }),
-  );
+): (fleetSeed: Uint8Array) => T {
+  const { manifest, standpoint } = operatorView(vault, host, options);
+  return (fleetSeed) => {
+    const scopes = scopesOf(vault, host, fleetSeed);
+    try {
+      const fixedFiles = new FixedFiles(new FixedFolder(vaultFiles(vault.folder).fixed), scopeSeedsOf(scopes));
+      return work({
+        manifest,
+        standpoint: { ...standpoint, fixed: fixedFiles.find },
+        sources: sourcesOf(scopes, fixedFiles),
+        activeRecipe: () => undefined,
+        snapshot: undefined,
+      });
+    } finally {
+      wipeScopes(scopes);
+    }
+  };
+}
+
+/** Does `work` for each host of the vault, and opens the fleet seed once for all of them. @throws Failure */
+export async function withEveryHost<T>(options: Options, work: (view: OpenView) => T): Promise<T[]> {
+  const vault = chosenVault(options);
+  const all = [...vault.hosts.values()].map((host) => workFor(vault, host, options, work));
+  return await withFleetSeed(vault, options, (fleetSeed) => all.map((one) => one(fleetSeed)));
 }
 
 /**
@@ -202,14 +142,9 @@ export async function withHostViews<T>(
  * @throws Failure as {@link viewOf}, or if the seeds do not open
  */
 export async function withOpenView<T>(options: Options, work: (view: OpenView) => T): Promise<T> {
-  if (opensVault(options)) {
-    const { vault, host } = vaultHost(options);
-    let result: { readonly value: T } | undefined;
-    await withHostViews(vault, [host], options, (view) => {
-      result = { value: work(view) };
-    });
-    if (result === undefined) throw new TypeError('one host has one view');
-    return result.value;
+  if (secretSide(options) === 'vault') {
+    const { vault, host } = chosenHost(options);
+    return await withFleetSeed(vault, options, workFor(vault, host, options, work));
   }
   const { manifest } = viewOf(options);
   const paths = pathsUnder(options.value('root') ?? '/');
@@ -235,43 +170,5 @@ function sourcesOf(scopes: readonly Scope[], fixedFiles: FixedFiles, paths?: Pat
   return {
     seedOf,
     fixedValue: fixedValues(seedOf, (recipe) => fixedFiles.bytes(recipe) ?? (paths && readFixedFile(paths, recipe))),
-  };
-}
-
-/** Opens the fleet seed for `work` and wipes it afterwards. @throws Failure */
-export async function withFleetSeed<T>(
-  vault: Vault,
-  options: Options,
-  work: (fleetSeed: Uint8Array) => T | Promise<T>,
-): Promise<T> {
-  // Loaded only here, so that commands on a machine need not wait for the age library.
-  const { openFleetSeed } = await import('../vault/fleet-seed.ts');
-  const fleetSeed = await openFleetSeed(vaultFiles(vault.folder).seed, fleetKeys(vault, options));
-  try {
-    return await work(fleetSeed);
-  } finally {
-    fleetSeed.fill(0);
-  }
-}
-
-/** The identities from the options, else the vault's, else the user's own. */
-export function fleetKeys(vault: Vault, options: Options): Identities {
-  const named = [
-    ...options.list('identity'),
-    ...(process.env['AUXCRED_IDENTITY'] === undefined ? [] : [process.env['AUXCRED_IDENTITY']]),
-  ];
-  const own = [
-    join(process.env['XDG_CONFIG_HOME'] ?? join(homedir(), '.config'), 'age/keys.txt'),
-    join(homedir(), '.ssh/id_ed25519'),
-  ];
-  return {
-    identities: named.length > 0 ? named : vault.identities.length > 0 ? vault.identities : own,
-    passphrase: () =>
-      Promise.resolve(
-        new TextDecoder().decode(
-          askSecret('passphrase of the fleet seed', '--identity=FILE opens a fleet seed that is encrypted to a key'),
-        ),
-      ),
-    hint: '--identity=FILE, AUXCRED_IDENTITY, or identity = ["FILE"] in vault.toml',
   };
 }

@@ -4,9 +4,10 @@ import type { Recipe } from '../derive/recipe.ts';
 import { recipeValue } from '../derive/value.ts';
 import { Failure } from '../failure.ts';
 import { pathProblem, splitName } from '../fixed/name.ts';
-import { nameIn, placeOf, withSeeds } from './chosen-folder.ts';
-import { isMachine, isVault, type OpenView, viewOf, withOpenView } from './chosen-manifest.ts';
+import { nameIn, type Place, placeOf, withSeeds } from './chosen-folder.ts';
+import { type OpenView, viewOf, withOpenView } from './chosen-manifest.ts';
 import { chosenRecipe, removalOf } from './chosen-recipe.ts';
+import { secretSide } from './chosen-side.ts';
 import type { Options } from './options.ts';
 
 /**
@@ -68,9 +69,10 @@ function isFile(name: string, options: Options): boolean {
   )
     return false;
   if (splitName(name) !== undefined || options.value('group') !== undefined) return true;
-  if (!isMachine(options) && options.value('host') === undefined) return isVault(options);
+  const side = secretSide(options);
+  if (side !== 'machine' && options.value('host') === undefined) return side === 'vault';
   if (pathProblem(name) !== undefined) return false;
-  const place = placeOf(isMachine(options) ? options.with('root', options.value('root') ?? '/') : options);
+  const place = ownPlace(options);
   if (place.scope === undefined || place.folder.read({ scope: place.scope, path: name }) === undefined) return false;
   try {
     return viewOf(options).manifest.declarations.every((declaration) => declaration.name !== name);
@@ -80,13 +82,13 @@ function isFile(name: string, options: Options): boolean {
   }
 }
 
+/** The place of names without a scope: on a machine, its own folder even if there is a vault too. */
+const ownPlace = (options: Options): Place =>
+  secretSide(options) === 'machine' ? placeOf(options, 'machine') : placeOf(options);
+
 /** Those of the vault, or of this machine. The caller wipes them. */
 async function fixedValues(texts: readonly string[], options: Options): Promise<Uint8Array[]> {
-  const place = placeOf(
-    texts.every((text) => splitName(text) === undefined) && isMachine(options)
-      ? options.with('root', options.value('root') ?? '/')
-      : options,
-  );
+  const place = texts.some((text) => splitName(text)) ? placeOf(options) : ownPlace(options);
   return await withSeeds(place, options, ({ folder, seedOf, former }) =>
     gathered(texts, (text) => folder.open(nameIn(place, text), seedOf, former).value),
   );

@@ -1,25 +1,63 @@
-import { readFileSync } from 'node:fs';
-import { Failure } from '../failure.ts';
-import { trimSpace } from '../gokey/white-space.ts';
-import { findVault } from '../other-vaults/find.ts';
-import type { OtherVault } from '../other-vaults/protocol.ts';
+/** The operator's vault that a call is about, a host in it, and its fleet seed. */
+import { homedir } from 'node:os';
+import { join } from 'node:path';
+import type { Identities } from '../age/identities.ts';
 import { askSecret } from '../terminal/prompt.ts';
-import { readMachineVaults } from '../vault/vault.ts';
-import type { Place } from './chosen-folder.ts';
+import { hostOf, readVault, type Vault, type VaultHost, vaultFiles, vaultFolder } from '../vault/vault.ts';
+import type { Options } from './options.ts';
+
+/** The vault that `--vault=` names, else the operator's usual one. @throws Failure */
+export const chosenVault = (options: Options): Vault => readVault(vaultFolder(options.value('vault'), process.env));
 
 /**
- * The other vault of that name, as configured in the operator's vault.toml or the machine's own.
- * @throws Failure `not-found`
+ * The vault, and the host in it that `--host=` names.
+ * @throws Failure `usage` without the option, `not-found` for an unknown host
  */
-export const otherVault = (name: string, { vault, paths }: Place): OtherVault =>
-  findVault(name, vault?.others ?? readMachineVaults(paths.vaults), (file) => masterPassword(name, file), process.env);
+export function chosenHost(options: Options): { readonly vault: Vault; readonly host: VaultHost } {
+  const vault = chosenVault(options);
+  const name = options.value('host');
+  if (name === undefined)
+    throw options.lacks(
+      'a host whose secret is meant',
+      `--host=${[...vault.hosts.keys()].join(', --host=') || 'HOST'}`,
+    );
+  return { vault, host: hostOf(vault, name) };
+}
 
-/** gokey's master password, trimmed if it comes from a file, as gokey does. @throws Failure `usage` if it is empty */
-function masterPassword(name: string, file: string | undefined): Uint8Array {
-  const password =
-    file === undefined
-      ? askSecret(`master password of ${name}`, `password-file = "FILE" in [vault.${name}]`)
-      : trimSpace(readFileSync(file));
-  if (password.length === 0) throw new Failure('usage', `the master password of ${name} is empty`);
-  return password;
+/** Opens the fleet seed for `work` and wipes it afterwards. @throws Failure */
+export async function withFleetSeed<T>(
+  vault: Vault,
+  options: Options,
+  work: (fleetSeed: Uint8Array) => T | Promise<T>,
+): Promise<T> {
+  // Loaded only here, so that commands on a machine need not wait for the age library.
+  const { openFleetSeed } = await import('../vault/fleet-seed.ts');
+  const fleetSeed = await openFleetSeed(vaultFiles(vault.folder).seed, fleetKeys(vault, options));
+  try {
+    return await work(fleetSeed);
+  } finally {
+    fleetSeed.fill(0);
+  }
+}
+
+/** The identities from the options, else the vault's, else the user's own. */
+export function fleetKeys(vault: Vault, options: Options): Identities {
+  const named = [
+    ...options.list('identity'),
+    ...(process.env['AUXCRED_IDENTITY'] === undefined ? [] : [process.env['AUXCRED_IDENTITY']]),
+  ];
+  const own = [
+    join(process.env['XDG_CONFIG_HOME'] ?? join(homedir(), '.config'), 'age/keys.txt'),
+    join(homedir(), '.ssh/id_ed25519'),
+  ];
+  return {
+    identities: named.length > 0 ? named : vault.identities.length > 0 ? vault.identities : own,
+    passphrase: () =>
+      Promise.resolve(
+        new TextDecoder().decode(
+          askSecret('passphrase of the fleet seed', '--identity=FILE opens a fleet seed that is encrypted to a key'),
+        ),
+      ),
+    hint: '--identity=FILE, AUXCRED_IDENTITY, or identity = ["FILE"] in vault.toml',
+  };
 }

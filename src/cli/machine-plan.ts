@@ -21,9 +21,9 @@ import { pathsUnder } from '../system/paths.ts';
 import { systemIsRunning } from '../system/systemctl.ts';
 import { whileSaying } from '../terminal/progress.ts';
 import { counted, printJson, printTable, say, warn } from '../terminal/say.ts';
-import { sound } from './chosen-manifest.ts';
 import { periodNamed } from './chosen-recipe.ts';
 import type { Options } from './options.ts';
+import { sound } from './sound-manifest.ts';
 
 /**
  * Prints what activating the manifest would change, down to the units that would be restarted or reloaded. Changes

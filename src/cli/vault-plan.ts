@@ -7,9 +7,11 @@ import { wipeScopes } from '../seeds/scope.ts';
 import type { Release } from '../snapshot/snapshot.ts';
 import { counted, printJson, printTable, say } from '../terminal/say.ts';
 import { scopesOf, vaultFiles } from '../vault/vault.ts';
-import { manifestFor, sound, vaultHost, withFleetSeed } from './chosen-manifest.ts';
+import { manifestFor } from './chosen-manifest.ts';
 import { periodNamed } from './chosen-recipe.ts';
+import { chosenHost, withFleetSeed } from './chosen-vault.ts';
 import type { Options } from './options.ts';
+import { sound } from './sound-manifest.ts';
 
 /**
  * Prints what a host would get from the vault's manifest, fixed folder and seeds, as if nothing were active there. Does
@@ -18,7 +20,7 @@ import type { Options } from './options.ts';
  * @throws Failure for anything that would keep the host from activating it
  */
 export async function showHostPlan(options: Options): Promise<number> {
-  const { vault, host } = vaultHost(options);
+  const { vault, host } = chosenHost(options);
   const { declarations } = sound(manifestFor(host, options), `auxcred check --host=${host.name}`);
   const at = options.value('at');
   await withFleetSeed(vault, options, (fleetSeed) => {

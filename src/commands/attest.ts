@@ -13,6 +13,7 @@ import {
 import { type AttestationPolicy, attestationPolicyOf, readAttestationPolicy } from '../attestation/policy.ts';
 import { type Known, type Verdict, verdictOn } from '../attestation/verdict.ts';
 import { destinationOf, isForMachine, needsHost, refuseGiven } from '../cli/chosen-destination.ts';
+import { chosenVault } from '../cli/chosen-vault.ts';
 import { usualTimeout } from '../cli/manual.ts';
 import { Options } from '../cli/options.ts';
 import { exitStatus, Failure } from '../failure.ts';
@@ -27,7 +28,7 @@ import { pathsUnder } from '../system/paths.ts';
 import { printable } from '../system/printable.ts';
 import { colored, print, printBytes, printJson, say } from '../terminal/say.ts';
 import { readEnrolled } from '../vault/enrolled.ts';
-import { readVault, type Vault, vaultFiles, vaultFolder } from '../vault/vault.ts';
+import { type Vault, vaultFiles } from '../vault/vault.ts';
 
 /**
  * `auxcred attest`: on a machine, prints its statement, or with `--challenge` its answer. With a host of the vault,
@@ -38,7 +39,7 @@ export async function attest(argv: readonly string[]): Promise<number> {
   if (options.operands.length === 0) return await onMachine(options);
   refuseGiven(options, ['challenge', 'root', 'tpm2-device'], isForMachine, twoForms);
   const [operand = ''] = options.exactly('the name of a host');
-  const vault = readVault(vaultFolder(options.value('vault'), process.env));
+  const vault = chosenVault(options);
   const destination = destinationOf(vault, operand);
   const { name } = destination.host;
   const known = knownOf(vault, destination.host, readEnrolled(vault, name)?.machine, policyOf(options, destination));

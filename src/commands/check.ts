@@ -1,4 +1,6 @@
-import { isOperator, manifestFor, namedFolders, vaultHost } from '../cli/chosen-manifest.ts';
+import { manifestFor, namedFolders } from '../cli/chosen-manifest.ts';
+import { manifestSide } from '../cli/chosen-side.ts';
+import { chosenHost } from '../cli/chosen-vault.ts';
 import { Options } from '../cli/options.ts';
 import { exitStatus, Failure } from '../failure.ts';
 import type { Unservable } from '../machine/servable.ts';
@@ -17,7 +19,7 @@ import { counted, print, printJson, say } from '../terminal/say.ts';
 export async function check(argv: readonly string[]): Promise<number> {
   const options = new Options('check', argv);
   options.exactly();
-  if (isOperator(options) && options.flag('servable'))
+  if (manifestSide(options) === 'vault' && options.flag('servable'))
     throw options.lacks('the machine itself, whose seeds are opened', 'run it there, without --host');
   if (options.list('with-key').length > 0 && !options.flag('servable'))
     throw new Failure('usage', '--with-key needs --servable', { hint: 'auxcred check --servable --with-key=tpm2' });
@@ -34,8 +36,8 @@ export async function check(argv: readonly string[]): Promise<number> {
 /** A folder that is named is judged by itself: the system that it is for may have other users and units. */
 function chosenManifest(options: Options): Manifest {
   const named = namedFolders(options);
-  if (isOperator(options)) {
-    const { host } = vaultHost(options);
+  if (manifestSide(options) === 'vault') {
+    const { host } = chosenHost(options);
     return withUnread(manifestFor(host, options), named.length > 0 ? named : host.manifest);
   }
   if (named.length > 0) return withUnread(manifestOf(filesIn(named)), named);

@@ -2,9 +2,10 @@ import { chownSync, cpSync, existsSync, mkdirSync, readFileSync, realpathSync, s
 import { dirname, join, normalize } from 'node:path';
 import { utf8 } from '../bytes.ts';
 import { placeOf } from '../cli/chosen-folder.ts';
-import { sound, withFleetSeed } from '../cli/chosen-manifest.ts';
-import { otherVault } from '../cli/chosen-vault.ts';
+import { chosenVault, withFleetSeed } from '../cli/chosen-vault.ts';
 import { Options } from '../cli/options.ts';
+import { otherVault } from '../cli/other-vault.ts';
+import { sound } from '../cli/sound-manifest.ts';
 import { brokerDropIn, mergedDropIn } from '../drop-ins/broker-drop-in.ts';
 import { Failure } from '../failure.ts';
 import { FixedFolder } from '../fixed/folder.ts';
@@ -26,16 +27,7 @@ import { systemIsRunning } from '../system/systemctl.ts';
 import { printJson, printTable, say, warn } from '../terminal/say.ts';
 import { readEnrolled } from '../vault/enrolled.ts';
 import { enrollCommand } from '../vault/over-ssh.ts';
-import {
-  hostOf,
-  readVault,
-  scopesOf,
-  type Vault,
-  type VaultHost,
-  vaultFiles,
-  vaultFolder,
-  wantedSealing,
-} from '../vault/vault.ts';
+import { hostOf, scopesOf, type Vault, type VaultHost, vaultFiles, wantedSealing } from '../vault/vault.ts';
 
 /** A file that a deploy tool copies to the host. */
 interface Pair extends CopyPair {
@@ -53,7 +45,7 @@ interface Pair extends CopyPair {
 export async function copy(argv: readonly string[]): Promise<number> {
   const options = new Options('copy', argv);
   const [name = ''] = options.exactly('the name of a host');
-  const vault = readVault(vaultFolder(options.value('vault'), process.env));
+  const vault = chosenVault(options);
   const host = hostOf(vault, name);
   const to = options.value('to');
   const byConfiguration = options.flag('by-configuration');

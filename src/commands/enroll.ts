@@ -4,6 +4,7 @@ import { checkedCertificate, isVirtual, readEkIssuers } from '../attestation/ek-
 import type { Endorsement } from '../attestation/messages.ts';
 import { isForMachine, needsHost, refuseGiven } from '../cli/chosen-destination.ts';
 import { hostName } from '../cli/chosen-sealing.ts';
+import { chosenVault } from '../cli/chosen-vault.ts';
 import { keep } from '../cli/kept-changes.ts';
 import { Options } from '../cli/options.ts';
 import { Failure } from '../failure.ts';
@@ -22,7 +23,7 @@ import { readSrkPublic } from '../tpm2/srk.ts';
 import { openTpm, type Tpm, tpmPresent } from '../tpm2/tpm.ts';
 import { readEnrolled, writeEnrolled } from '../vault/enrolled.ts';
 import { enrollCommand } from '../vault/over-ssh.ts';
-import { hostOf, readVault, type Vault, type VaultHost, vaultFiles, vaultFolder } from '../vault/vault.ts';
+import { hostOf, type Vault, type VaultHost, vaultFiles } from '../vault/vault.ts';
 
 /**
  * `auxcred enroll`: on a machine, prints what an operator needs to seal to it; `auxcred enroll HOST --from=FILE` stores
@@ -37,7 +38,7 @@ export async function enroll(argv: readonly string[]): Promise<number> {
   }
   const [name = ''] = options.exactly('the name of a host');
   refuseGiven(options, ['root', 'name', 'tpm2-device'], isForMachine, 'auxcred enroll, without the host');
-  const vault = readVault(vaultFolder(options.value('vault'), process.env));
+  const vault = chosenVault(options);
   const host = hostOf(vault, name);
   const from = options.value('from');
   if (from === undefined) show(vault, host, options.flag('json'));

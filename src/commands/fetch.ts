@@ -1,9 +1,9 @@
 import { type OpenPlace, type Place, placeOf, withSeeds } from '../cli/chosen-folder.ts';
 import { viewOf } from '../cli/chosen-manifest.ts';
-import { otherVault } from '../cli/chosen-vault.ts';
 import { failureLine } from '../cli/failure-line.ts';
 import { commit } from '../cli/kept-changes.ts';
 import { Options } from '../cli/options.ts';
+import { otherVault } from '../cli/other-vault.ts';
 import { exitStatus, Failure, type FailureCode } from '../failure.ts';
 import type { OpenFile } from '../fixed/folder.ts';
 import { type FixedName, nameText } from '../fixed/name.ts';

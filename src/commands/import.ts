@@ -1,10 +1,10 @@
 import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { belowIn, type OpenPlace, placeOf, withSeeds } from '../cli/chosen-folder.ts';
-import { otherVault } from '../cli/chosen-vault.ts';
 import { failureLine } from '../cli/failure-line.ts';
 import { commit } from '../cli/kept-changes.ts';
 import { Options } from '../cli/options.ts';
+import { otherVault } from '../cli/other-vault.ts';
 import { exitStatus, Failure } from '../failure.ts';
 import { largestValue } from '../fixed/file.ts';
 import { type FixedName, nameText, pathProblem } from '../fixed/name.ts';

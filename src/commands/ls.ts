@@ -1,5 +1,6 @@
 import { belowIn, placeOf } from '../cli/chosen-folder.ts';
-import { isMachine, isVault, type View, viewOf } from '../cli/chosen-manifest.ts';
+import { type View, viewOf } from '../cli/chosen-manifest.ts';
+import { secretSide } from '../cli/chosen-side.ts';
 import { Options } from '../cli/options.ts';
 import { isKeyKind } from '../derive/kind.ts';
 import { ingredients } from '../derive/recipe.ts';
@@ -49,10 +50,7 @@ export function ls(argv: readonly string[]): number {
     options.flag('flat') ||
     options.flag('fixed') ||
     options.value('group') !== undefined ||
-    (!isMachine(options) &&
-      isVault(options) &&
-      options.value('host') === undefined &&
-      options.list('manifest').length === 0)
+    (secretSide(options) === 'vault' && options.value('host') === undefined && options.list('manifest').length === 0)
   )
     return lsFixed(options, below);
   const view = viewOf(options);

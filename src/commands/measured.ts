@@ -1,3 +1,4 @@
+import { chosenPrediction } from '../cli/chosen-prediction.ts';
 import { Options } from '../cli/options.ts';
 import { Failure } from '../failure.ts';
 import { type BootLogs, bootLogs, changesIn } from '../health/boot-changes.ts';
@@ -6,7 +7,7 @@ import { nextBoot } from '../health/next-boot.ts';
 import { ReadableFiles } from '../health/readable-files.ts';
 import { type SealedSeeds, sealedSeeds } from '../health/sealed-seeds.ts';
 import { openersOf } from '../machine/openers.ts';
-import { type MeasuredLog, readLog } from '../measured/measured-log.ts';
+import { type MeasuredLog, neededLog } from '../measured/measured-log.ts';
 import { pcrNames } from '../measured/pcr-names.ts';
 import { predictBoot } from '../measured/prediction.ts';
 import { type Paths, pathsUnder } from '../system/paths.ts';
@@ -20,20 +21,18 @@ export async function measured(argv: readonly string[]): Promise<number> {
   const options = new Options('measured', argv);
   options.exactly();
   const paths = chosenLogs(options);
-  const log = readLog({ firmware: paths.firmwareLog, userspace: paths.userspaceLog });
-  if (!log)
-    throw new Failure('not-found', `there is no log of a measured boot at ${paths.firmwareLog}`, {
-      hint: 'it needs UEFI and a TPM 2.0; --log=FILE shows a copy from elsewhere',
-    });
+  const log = neededLog(
+    { firmware: paths.firmwareLog, userspace: paths.userspaceLog },
+    'it needs UEFI and a TPM 2.0; --log=FILE shows a copy from elsewhere',
+  );
   const readable = new ReadableFiles();
   const seeds = sealedSeeds(readable, paths);
   const tpm = await tpmValues(options, paths, seeds);
   if (seeds.state === 'hidden') say(`${paths.seeds} is not readable by this user, so nothing is compared with it`);
-  const wanted = options.value('predict');
-  if (wanted !== undefined) {
+  const prediction = chosenPrediction(options);
+  if (prediction) {
     const next = nextBoot(paths, log, {
-      named: wanted === '' ? undefined : wanted,
-      commandLine: options.value('cmdline'),
+      ...prediction,
       readsMachine: options.value('log') === undefined || options.value('root') !== undefined,
     });
     const pcrs = predictedPcrs(predictBoot(log, next, tpm ? { current: tpm } : {}), seeds.object?.policy);
@@ -41,8 +40,6 @@ export async function measured(argv: readonly string[]): Promise<number> {
     else printPrediction(next.boot.id, pcrs);
     return 0;
   }
-  if (options.value('cmdline') !== undefined)
-    throw new Failure('usage', '--cmdline needs --predict', { hint: '--predict alone is the entry that boots next' });
   const pcrs = measuredBoot(log, tpm, seeds.object?.policy);
   const boots = bootLogs(readable, paths);
   if (options.flag('json')) printJson(jsonOf(log, pcrs, boots));

@@ -1,8 +1,8 @@
 import { existsSync } from 'node:fs';
 import { type OpenPlace, type Place, placeOf, withSeeds } from '../cli/chosen-folder.ts';
-import { otherVault } from '../cli/chosen-vault.ts';
 import { commit } from '../cli/kept-changes.ts';
 import { Options } from '../cli/options.ts';
+import { otherVault } from '../cli/other-vault.ts';
 import { exitStatus, Failure } from '../failure.ts';
 import { largestValue } from '../fixed/file.ts';
 import { type FixedName, nameText } from '../fixed/name.ts';

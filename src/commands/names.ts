@@ -1,5 +1,7 @@
 import { placeOf } from '../cli/chosen-folder.ts';
-import { isMachine, isVault, viewOf } from '../cli/chosen-manifest.ts';
+import { viewOf } from '../cli/chosen-manifest.ts';
+import { folderSide, secretSide } from '../cli/chosen-side.ts';
+import { chosenVault } from '../cli/chosen-vault.ts';
 import { exampleNames, examplesFolder } from '../cli/examples.ts';
 import { nameLists, verbNames } from '../cli/manual.ts';
 import { Options } from '../cli/options.ts';
@@ -8,7 +10,7 @@ import { readPins } from '../seeds/pins.ts';
 import { pathsUnder } from '../system/paths.ts';
 import { print } from '../terminal/say.ts';
 import { knownVaults } from '../vault/settings.ts';
-import { readMachineVaults, readVault, type Vault, vaultFolder } from '../vault/vault.ts';
+import { readMachineVaults } from '../vault/vault.ts';
 
 /** `auxcred names WHAT`: prints what a shell offers on TAB. Opens no seed; if anything goes wrong it prints nothing. */
 export function names(argv: readonly string[]): number {
@@ -27,13 +29,13 @@ function namesOf(options: Options): string[] {
     case 'fixed':
       return fixed(options);
     case 'hosts':
-      return [...vaultOf(options).hosts.keys()];
+      return [...chosenVault(options).hosts.keys()];
     case 'groups':
       return groupsOf(options);
     case 'scopes':
-      return isVault(options)
+      return folderSide(options) === 'vault'
         ? [
-            ...[...vaultOf(options).hosts.keys()].map((name) => `host/${name}`),
+            ...[...chosenVault(options).hosts.keys()].map((name) => `host/${name}`),
             ...groupsOf(options).map((name) => `group/${name}`),
           ]
         : pinned(options);
@@ -44,19 +46,19 @@ function namesOf(options: Options): string[] {
   }
 }
 
-const vaultOf = (options: Options): Vault => readVault(vaultFolder(options.value('vault'), process.env));
-
 const configuredVaults = (options: Options): string[] => {
-  const vaults = isVault(options)
-    ? vaultOf(options).others
-    : readMachineVaults(pathsUnder(options.value('root') ?? '/').vaults);
+  const vaults =
+    folderSide(options) === 'vault'
+      ? chosenVault(options).others
+      : readMachineVaults(pathsUnder(options.value('root') ?? '/').vaults);
   return [...vaults.keys()];
 };
 
-const groupsOf = (options: Options): string[] => [...vaultOf(options).hosts.values()].flatMap(({ groups }) => groups);
+const groupsOf = (options: Options): string[] =>
+  [...chosenVault(options).hosts.values()].flatMap(({ groups }) => groups);
 
 const declared = (options: Options): string[] =>
-  isMachine(options) || options.value('host') !== undefined
+  secretSide(options) === 'machine' || options.value('host') !== undefined
     ? viewOf(options).manifest.declarations.map(({ name }) => name)
     : [];
 

@@ -1,6 +1,6 @@
 import { lstatSync, rmSync } from 'node:fs';
 import { chosenTimeout, destinationOf } from '../cli/chosen-destination.ts';
-import { withFleetSeed } from '../cli/chosen-manifest.ts';
+import { chosenVault, withFleetSeed } from '../cli/chosen-vault.ts';
 import { keep } from '../cli/kept-changes.ts';
 import { Options } from '../cli/options.ts';
 import { exitStatus, Failure } from '../failure.ts';
@@ -8,7 +8,7 @@ import { type Destination, pushTo } from '../push/host-push.ts';
 import { endAs, runChild } from '../system/child.ts';
 import { linkTarget } from '../system/files.ts';
 import { say } from '../terminal/say.ts';
-import { hostOf, readVault, type Vault, vaultFolder } from '../vault/vault.ts';
+import { hostOf, type Vault } from '../vault/vault.ts';
 
 const program = 'nixos-rebuild';
 
@@ -43,7 +43,7 @@ export async function nixosRebuild(argv: readonly string[]): Promise<number> {
       });
     return await deploy(call);
   }
-  const vault = readVault(vaultFolder(options.value('vault'), process.env));
+  const vault = chosenVault(options);
   const name = options.value('host');
   const destination = name === undefined ? destinationOf(vault, target) : { host: hostOf(vault, name), target };
   if (!dryRun && !rest.includes('--rollback')) {

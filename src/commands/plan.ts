@@ -1,4 +1,4 @@
-import { isOperator } from '../cli/chosen-manifest.ts';
+import { manifestSide } from '../cli/chosen-side.ts';
 import { showPlan } from '../cli/machine-plan.ts';
 import { Options } from '../cli/options.ts';
 import { showHostPlan } from '../cli/vault-plan.ts';
@@ -10,5 +10,5 @@ import { showHostPlan } from '../cli/vault-plan.ts';
 export async function plan(argv: readonly string[]): Promise<number> {
   const options = new Options('plan', argv);
   options.exactly();
-  return isOperator(options) ? await showHostPlan(options) : await showPlan(options, { dropIns: true });
+  return manifestSide(options) === 'vault' ? await showHostPlan(options) : await showPlan(options, { dropIns: true });
 }

@@ -1,5 +1,6 @@
-import { type OpenView, opensVault, withHostViews, withOpenView } from '../cli/chosen-manifest.ts';
+import { type OpenView, withEveryHost, withOpenView } from '../cli/chosen-manifest.ts';
 import { chosenRecipe } from '../cli/chosen-recipe.ts';
+import { manifestSide, secretSide } from '../cli/chosen-side.ts';
 import { Options } from '../cli/options.ts';
 import {
   type PublicKey,
@@ -16,7 +17,6 @@ import { Failure } from '../failure.ts';
 import { readIfPresent } from '../system/files.ts';
 import { shellWord } from '../system/shell.ts';
 import { counted, print, printJson, printTable, say } from '../terminal/say.ts';
-import { hostOf, readVault, vaultFolder } from '../vault/vault.ts';
 
 /**
  * `auxcred public NAME` prints the public half of a key pair; `--all` prints those of all key pairs in the manifest, and
@@ -34,7 +34,8 @@ export async function publicCommand(argv: readonly string[]): Promise<number> {
     return 0;
   }
   options.exactly();
-  const everyHost = opensVault(options) && options.value('host') === undefined;
+  const inVault = manifestSide(options) === 'vault' || secretSide(options) === 'vault';
+  const everyHost = inVault && options.value('host') === undefined;
   // Read before any seed is opened.
   const written = file === undefined ? undefined : writtenKeys(file);
   const keys = await presentKeys(options, everyHost);
@@ -60,10 +61,7 @@ async function presentKeys(options: Options, everyHost: boolean): Promise<Public
     scopeParts(view.standpoint.host).name,
     new Map(keyPairs(view).map((name) => [name, publicHalf(view, name, options)])),
   ];
-  if (!opensVault(options)) return new Map([await withOpenView(options, keysOf)]);
-  const vault = readVault(vaultFolder(options.value('vault'), process.env));
-  const hosts = everyHost ? [...vault.hosts.values()] : [hostOf(vault, options.value('host') ?? '')];
-  return new Map(await withHostViews(vault, hosts, options, keysOf));
+  return new Map(everyHost ? await withEveryHost(options, keysOf) : [await withOpenView(options, keysOf)]);
 }
 
 /** @throws Failure `refused` after saying what differs */

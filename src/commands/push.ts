@@ -1,5 +1,5 @@
 import { chosenTimeout, destinationOf, wholeNumber } from '../cli/chosen-destination.ts';
-import { withFleetSeed } from '../cli/chosen-manifest.ts';
+import { chosenVault, withFleetSeed } from '../cli/chosen-vault.ts';
 import { keep } from '../cli/kept-changes.ts';
 import { Options } from '../cli/options.ts';
 import { exitStatus, Failure } from '../failure.ts';
@@ -7,7 +7,7 @@ import { type Destination, type Outcome, type PushOptions, pushTo } from '../pus
 import { isTerminal } from '../system/terminals.ts';
 import { sayProgress } from '../terminal/progress.ts';
 import { printJson, printTable, say } from '../terminal/say.ts';
-import { readVault, type Vault, vaultFolder } from '../vault/vault.ts';
+import type { Vault } from '../vault/vault.ts';
 
 /**
  * `auxcred push HOST... | --all`: brings hosts the seeds, fixed files and manifest that they lack, over ssh, and has
@@ -15,7 +15,7 @@ import { readVault, type Vault, vaultFolder } from '../vault/vault.ts';
  */
 export async function push(argv: readonly string[]): Promise<number> {
   const options = new Options('push', argv);
-  const vault = readVault(vaultFolder(options.value('vault'), process.env));
+  const vault = chosenVault(options);
   const destinations = destinationsOf(vault, options);
   const pushOptions: PushOptions = {
     dryRun: options.flag('dry-run'),

@@ -1,15 +1,15 @@
 import { timingSafeEqual } from 'node:crypto';
 import { encryptTo } from '../age/identities.ts';
 import { wireFingerprint } from '../age/ssh-ed25519.ts';
-import { fleetKeys, withFleetSeed } from '../cli/chosen-manifest.ts';
 import { chosenRecipients } from '../cli/chosen-recipients.ts';
+import { chosenVault, fleetKeys, withFleetSeed } from '../cli/chosen-vault.ts';
 import { Options } from '../cli/options.ts';
 import { Failure } from '../failure.ts';
 import { replaceFile } from '../system/files.ts';
 import { say } from '../terminal/say.ts';
 import { openFleetSeed } from '../vault/fleet-seed.ts';
 import { sweepVault } from '../vault/git.ts';
-import { readVault, vaultFiles, vaultFolder } from '../vault/vault.ts';
+import { vaultFiles } from '../vault/vault.ts';
 
 /**
  * `auxcred rewrap`: re-encrypts the fleet seed to other recipients or another passphrase. The seed, and so every
@@ -18,7 +18,7 @@ import { readVault, vaultFiles, vaultFolder } from '../vault/vault.ts';
 export async function rewrap(argv: readonly string[]): Promise<number> {
   const options = new Options('rewrap', argv);
   options.exactly();
-  const vault = readVault(vaultFolder(options.value('vault'), process.env));
+  const vault = chosenVault(options);
   const { seed: file } = vaultFiles(vault.folder);
   await withFleetSeed(vault, options, async (seed) => {
     const chosen = chosenRecipients(options);

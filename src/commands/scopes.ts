@@ -1,4 +1,4 @@
-import { withFleetSeed } from '../cli/chosen-manifest.ts';
+import { chosenVault, withFleetSeed } from '../cli/chosen-vault.ts';
 import { Options } from '../cli/options.ts';
 import { keyId } from '../derive/tree.ts';
 import { encodeScopes } from '../seeds/payload.ts';
@@ -6,7 +6,7 @@ import { scopeName, wipeScopes } from '../seeds/scope.ts';
 import { isTerminal } from '../system/terminals.ts';
 import { printBytes, printTable, say } from '../terminal/say.ts';
 import { sealCommand } from '../vault/over-ssh.ts';
-import { hostOf, readVault, scopesOf, vaultFolder } from '../vault/vault.ts';
+import { hostOf, scopesOf } from '../vault/vault.ts';
 
 /**
  * `auxcred scopes HOST` prints the input of the host's `auxcred seal --scopes=-`: its own seed and those of its groups,
@@ -15,7 +15,7 @@ import { hostOf, readVault, scopesOf, vaultFolder } from '../vault/vault.ts';
 export async function scopes(argv: readonly string[]): Promise<number> {
   const options = new Options('scopes', argv);
   const [name = ''] = options.exactly('the name of a host');
-  const vault = readVault(vaultFolder(options.value('vault'), process.env));
+  const vault = chosenVault(options);
   const host = hostOf(vault, name);
   await withFleetSeed(vault, options, (fleetSeed) => {
     const all = scopesOf(vault, host, fleetSeed);

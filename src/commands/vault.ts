@@ -1,6 +1,6 @@
 import { placeOf } from '../cli/chosen-folder.ts';
-import { otherVault } from '../cli/chosen-vault.ts';
 import { Options } from '../cli/options.ts';
+import { otherVault } from '../cli/other-vault.ts';
 import { Failure } from '../failure.ts';
 import type { VaultRequest } from '../other-vaults/protocol.ts';
 import { print, printBytes, printJson } from '../terminal/say.ts';

@@ -126,50 +126,47 @@ function inOrder(
   byName: ReadonlyMap<string, SecretDeclaration>,
   note: Note,
 ): { ordered: readonly SecretDeclaration[]; circular: ReadonlySet<string> } {
-  const isName = (name: string): boolean => byName.has(name);
   const ordered: SecretDeclaration[] = [];
-  const begun = new Set<string>();
-  const circular = new Set<string>();
-  /** The secrets on the path from the start to the present one, each with those that it is made of and are left to visit. */
-  const path = new Map<string, { readonly declaration: SecretDeclaration; readonly left: string[] }>();
+  const states = new Map<string, 'on the path' | 'done'>();
+  const path: Step[] = [];
   const begin = (name: string): void => {
     const declaration = byName.get(name);
-    begun.add(name);
-    if (declaration)
-      path.set(name, {
-        declaration,
-        left: dependenciesOf(declaration.content, isName)
-          .map((dependency) => dependency.name)
-          .reverse(),
-      });
+    if (!declaration || states.has(name)) return;
+    const named = dependenciesOf(declaration.content, (other) => byName.has(other));
+    path.push({ declaration, left: named.map((dependency) => dependency.name).reverse() });
+    states.set(name, 'on the path');
+  };
+  const finish = ({ declaration }: Step): void => {
+    path.pop();
+    states.set(declaration.name, 'done');
+    ordered.push(declaration);
+  };
+  const circular = new Set<string>();
+  const noteCircle = (first: string, last: string): void => {
+    if (circular.has(first) || circular.has(last)) return;
+    const circle = path.slice(path.findIndex(({ declaration }) => declaration.name === first));
+    const names = circle.map(({ declaration }) => declaration.name);
+    for (const name of names) circular.add(name);
+    const message = `it is made of itself: ${circleText([...names, first])}`;
+    const [start] = circle;
+    if (start) note(start.declaration, message, 'remove the next secret from one of them');
   };
   for (const start of byName.keys()) {
-    if (!begun.has(start)) begin(start);
-    // The last one on the path is the innermost.
-    for (const names = [start]; ; ) {
-      const here = path.get(names.at(-1) ?? '');
-      if (!here) break;
+    begin(start);
+    for (let here = path.at(-1); here; here = path.at(-1)) {
       const next = here.left.pop();
-      if (next === undefined) {
-        ordered.push(here.declaration);
-        path.delete(here.declaration.name);
-        names.pop();
-      } else if (path.has(next)) {
-        if (circular.has(next) || circular.has(here.declaration.name)) continue;
-        const circle = names.slice(names.indexOf(next));
-        for (const name of circle) circular.add(name);
-        note(
-          path.get(next)?.declaration ?? here.declaration,
-          `it is made of itself: ${circleText([...circle, next])}`,
-          'remove the next secret from one of them',
-        );
-      } else if (!begun.has(next)) {
-        begin(next);
-        names.push(next);
-      }
+      if (next === undefined) finish(here);
+      else if (states.get(next) === 'on the path') noteCircle(next, here.declaration.name);
+      else begin(next);
     }
   }
   return { ordered, circular };
+}
+
+/** A secret on the path from the one that the walk began with, and those that it is made of and are left to visit. */
+interface Step {
+  readonly declaration: SecretDeclaration;
+  readonly left: string[];
 }
 
 /** The names in a circle, without the middle of a long one. */

@@ -40,6 +40,17 @@ export function readLog({ firmware, userspace }: LogFiles): MeasuredLog | undefi
 }
 
 /**
+ * Reads the logs of a boot that has to be measured.
+ * @param hint - the way out if it is not
+ * @throws Failure `not-found` if there is no log, or as {@link readLog}
+ */
+export function neededLog(files: LogFiles, hint: string): MeasuredLog {
+  const log = readLog(files);
+  if (log) return log;
+  throw new Failure('not-found', `there is no log of a measured boot at ${files.firmware}`, { hint });
+}
+
+/**
  * The PCR values that the events lead to, 0 to 23 (TPM 2.0 part 1, section 17.3). A StartupLocality note makes PCR 0
  * start with that number in its last byte (TCG PC Client Platform Firmware Profile, section 10.4.5.3).
  * @throws Failure `system` for a bank whose algorithm this Node lacks, `malformed` if an event has no digest for it

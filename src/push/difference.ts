@@ -140,48 +140,64 @@ export function differenceOf(
   supplies: Supplies,
   options: DifferenceOptions,
 ): Difference {
+  refuseOtherHost(vaultHost, offer);
   const { name: host } = vaultHost;
   const { scopes, fixed, manifest } = supplies;
   const wanted = pinsOf(scopes, undefined).scopes;
-  const sealedAs = [...offer.pins.keys()].find((name) => name.startsWith('host/'));
-  if (sealedAs !== undefined && sealedAs !== `host/${host}`)
-    throw new Failure('not-pinned', `${host} is sealed as ${sealedAs}`, {
-      hint:
-        `push to ${sealedAs.slice('host/'.length)}, or fix target in vault.toml; if it was renamed: ` +
-        `${sealCommand(vaultHost, '--replace')}, then push again`,
-    });
-  const replaces = new Map<string, Uint8Array>();
-  for (const [name, pin] of offer.pins) {
-    const same = wanted.get(name);
-    if (same?.epoch === pin.epoch && hasKeyId(same, pin.keyId)) continue;
-    if (!options.replace) refuseForeign(host, name, pin, same, options.keyIdIn(name, pin.epoch));
-    replaces.set(name, pin.keyId);
-  }
-  const isSealed =
-    [...wanted].every(([name, { epoch, keyId: id }]) => {
-      const pin = offer.pins.get(name);
-      return pin?.epoch === epoch && hasKeyId(pin, id);
-    }) && offer.pins.size === wanted.size;
   const difference = {
-    seeds: options.reseal || !isSealed,
-    replaces,
+    seeds: options.reseal || !isSealedTo(wanted, offer),
+    replaces: replacedBy(wanted, host, offer, options),
     fixed: changed(fixed, offer.fixed),
     removeFixed: gone(fixed, offer.fixed),
     manifest: manifest ? changed(manifest, offer.manifest) : [],
     removeManifest: manifest ? gone(manifest, offer.manifest) : [],
   };
   const removed = new Set(difference.removeFixed);
-  refuseConflict(
-    host,
-    [...offer.fixed.keys()].filter((name) => !removed.has(name) && !fixed.has(name)),
-    [...fixed.keys()],
-  );
+  const kept = [...offer.fixed.keys()].filter((name) => !removed.has(name) && !fixed.has(name));
+  refuseConflict(host, kept, [...fixed.keys()]);
   if (!options.replace)
     refuseOwn(host, [...byHand(difference.fixed, offer.fixed), ...byHand(difference.manifest, offer.manifest)]);
-  for (const name of difference.fixed)
-    if (!options.acceptOlder)
+  if (!options.acceptOlder)
+    for (const name of difference.fixed)
       refuseOlderFile(name, offer.fixed.get(name)?.sequence ?? 0, fixed.get(name)?.sequence ?? 0);
   return difference;
+}
+
+/** @throws Failure `not-pinned` for a host that is sealed under another name */
+function refuseOtherHost(vaultHost: VaultHost, { pins }: Offer): void {
+  const { name: host } = vaultHost;
+  const sealedAs = [...pins.keys()].find((name) => name.startsWith('host/'));
+  if (sealedAs === undefined || sealedAs === `host/${host}`) return;
+  throw new Failure('not-pinned', `${host} is sealed as ${sealedAs}`, {
+    hint:
+      `push to ${sealedAs.slice('host/'.length)}, or fix target in vault.toml; if it was renamed: ` +
+      `${sealCommand(vaultHost, '--replace')}, then push again`,
+  });
+}
+
+type WantedPins = ReadonlyMap<string, Pin>;
+
+const isSamePin = (one: Pin | undefined, other: Pin): boolean =>
+  one?.epoch === other.epoch && hasKeyId(one, other.keyId);
+
+/** Whether the host has the seeds of these scopes and epochs, and no others. */
+const isSealedTo = (wanted: WantedPins, { pins }: Offer): boolean =>
+  pins.size === wanted.size && [...wanted].every(([name, pin]) => isSamePin(pins.get(name), pin));
+
+/**
+ * The key ids of seeds that the host has and should not have any more, by scope.
+ * @throws Failure `refused` or `older`, as {@link refuseForeign}, unless `replace` gives them up
+ */
+function replacedBy(
+  wanted: WantedPins,
+  host: string,
+  { pins }: Offer,
+  { replace, keyIdIn }: DifferenceOptions,
+): Map<string, Uint8Array> {
+  const replaced = [...pins].filter(([name, pin]) => !isSamePin(wanted.get(name), pin));
+  if (!replace)
+    for (const [name, pin] of replaced) refuseForeign(host, name, pin, wanted.get(name), keyIdIn(name, pin.epoch));
+  return new Map(replaced.map(([name, { keyId: id }]) => [name, id]));
 }
 
 /** Files that were changed since a push brought them. */
